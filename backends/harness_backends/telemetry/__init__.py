@@ -1,0 +1,1 @@
+"""Telemetry: reads power, energy, memory and temperature, one module per vendor."""
