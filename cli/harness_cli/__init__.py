@@ -1,0 +1,1 @@
+"""The command `harness`: one file per command group, thin: parse, call, print."""

@@ -1,0 +1,119 @@
+"""Listings as a table that fits the terminal, as JSON, or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+FORMATS = ("table", "json", "csv")
+
+format_option = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="How the listing is printed.",
+)
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]],
+    output_format: str,
+    *,
+    columns: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    empty: str = "Nothing to show.",
+) -> None:
+    """Print rows; `columns` chooses and orders those of the table, JSON and CSV carry every column.
+
+    Args:
+        rows: one mapping per row, all with the same keys.
+        output_format: `table`, `json` or `csv`.
+        columns: the columns of the table form, all when None.
+        labels: headings of the table form by column.
+        empty: what the table form says when there are no rows.
+    """
+    if output_format == "json":
+        click.echo(json.dumps([_plain(row) for row in rows], indent=2, default=str))
+    elif output_format == "csv":
+        click.echo(to_csv(rows, columns), nl=False)
+    elif not rows:
+        click.echo(empty)
+    else:
+        shown = list(columns or rows[0])
+        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+        for name in shown:
+            numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
+            table.add_column(
+                (labels or {}).get(name, name), justify="right" if numeric else "left", overflow="fold"
+            )
+        for row in rows:
+            table.add_row(*(cell(row.get(name)) for name in shown))
+        console().print(table)
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Return rows as CSV with a heading; absent values are empty cells."""
+    buffer = io.StringIO()
+    names = list(rows[0]) if rows else list(columns or ())
+    writer = csv.writer(buffer, lineterminator="\n")
+    if names:
+        writer.writerow(names)
+    for row in rows:
+        writer.writerow(["" if _absent(row.get(n)) else row.get(n) for n in names])
+    return buffer.getvalue()
+
+
+def cell(value: Any) -> str:
+    """Return a table cell: four significant digits for numbers, a dash for what is absent."""
+    if _absent(value):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return significant(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v}" for k, v in value.items()) or "-"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(str(v) for v in value) or "-"
+    return str(value)
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Return a number with `digits` significant digits and no exponent where people expect none."""
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude >= 6 or magnitude < -4:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that keeps full width when its output is not a terminal."""
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not made.is_terminal:
+        made = Console(stderr=stderr, highlight=False, width=200, no_color=True)
+    return made
+
+
+def when(render: Callable[[Any], str], value: Any) -> str:
+    """Return `render(value)`, or a dash when the value is absent."""
+    return "-" if _absent(value) else render(value)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or value == ""
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}

@@ -1,0 +1,215 @@
+"""The job file: what a person asks for, validated before anything is sent or stored."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+DEFAULT_ENGINES = ("llamacpp", "vllm", "mlx", "openai", "stub")
+"""Engines of this distribution; an agent may have more through the entry point `harness.engines`."""
+
+DEFAULT_BASELINE_S = 10.0
+"""Idle power is measured for at least 10 s before the first and after the last query of a run."""
+
+
+class JobFileError(Exception):
+    """A job file that cannot be used; the message names the file and the field, and says what to do."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class DatasetSpec(_Strict):
+    """Where the queries come from: a file beside the job file, or an imported dataset."""
+
+    path: str | None = None
+    name: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> DatasetSpec:
+        if (self.path is None) == (self.name is None):
+            raise ValueError("give either `path` (a .jsonl or .csv file) or `name` (an imported dataset)")
+        return self
+
+
+class PriceSpec(_Strict):
+    """Dollars per million tokens."""
+
+    input_per_mtok: float = Field(default=0.0, ge=0)
+    output_per_mtok: float = Field(default=0.0, ge=0)
+
+
+class ModelEntry(_Strict):
+    """One model and the engine that serves it."""
+
+    id: str = Field(min_length=1, max_length=200)
+    engine: str
+    source: str = ""
+    params_b: float | None = Field(default=None, gt=0)
+    active_params_b: float | None = Field(default=None, gt=0)
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+    price: PriceSpec | None = None
+    device: Literal["auto", "cpu", "accelerator"] = "auto"
+    """Where the engine runs; `auto` is an accelerator where the agent has one that the selector admits."""
+
+
+class HardwareSelector(_Strict):
+    """Which agents and devices a task may run on; every field given must match."""
+
+    vendor: str | None = None
+    name: str | None = None
+    """Shell-style pattern over the device's name, case-insensitive: `*H200*`."""
+    agent: str | None = None
+    min_memory_gb: float | None = Field(default=None, gt=0)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Return the selector as people write it."""
+        parts = [f"{k}: {v}" for k, v in self.model_dump(exclude_none=True).items() if v != {}]
+        return "{" + ", ".join(parts) + "}" if parts else "any"
+
+
+class SamplingSpec(_Strict):
+    """Decoding settings; the defaults are those of the profiling paper (appendix B.1)."""
+
+    temperature: float = Field(default=0.6, ge=0, le=5)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=20, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    max_output_tokens: int = Field(default=4096, ge=1)
+    seed: int | None = None
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    thinking: bool | None = None
+
+
+class EvaluationSpec(_Strict):
+    """How answers are judged."""
+
+    method: Literal["none", "exact_match", "judge"] = "none"
+
+
+class JobFile(_Strict):
+    """A whole job: queries x models x hardware x repetitions."""
+
+    name: str = Field(min_length=1, max_length=200)
+    dataset: DatasetSpec
+    models: list[ModelEntry] = Field(min_length=1)
+    hardware: list[HardwareSelector] = Field(default_factory=lambda: [HardwareSelector()], min_length=1)
+    sampling: SamplingSpec = Field(default_factory=SamplingSpec)
+    concurrency: int = Field(default=1, ge=1, le=1024)
+    repetitions: int = Field(default=1, ge=1, le=1000)
+    warmup: int = Field(default=0, ge=0, le=1000)
+    energy: Literal["measured", "estimated-ok", "off"] = "measured"
+    attribution: Literal["tokens", "time", "exclusive"] = "tokens"
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    max_attempts: int = Field(default=3, ge=1, le=20)
+    query_timeout_s: float = Field(default=600.0, gt=0)
+    load_timeout_s: float = Field(default=600.0, gt=0)
+    baseline_s: float = Field(default=DEFAULT_BASELINE_S, ge=0, le=600)
+
+    @field_validator("hardware", mode="before")
+    @classmethod
+    def _any(cls, value: object) -> object:
+        if value == "any":
+            value = ["any"]
+        if isinstance(value, list):
+            return [{} if item == "any" else item for item in value]
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> JobFile:
+        ids = [m.id for m in self.models]
+        double = sorted({i for i in ids if ids.count(i) > 1})
+        if double:
+            raise ValueError(f"models: the id {double[0]!r} is given twice; each needs its own")
+        if self.attribution == "exclusive" and self.concurrency > 1:
+            raise ValueError(
+                f"attribution: `exclusive` needs concurrency 1, not {self.concurrency};"
+                " try `tokens` or `time`"
+            )
+        return self
+
+
+def load_job_file(path: Path) -> JobFile:
+    """Read and validate a job file.
+
+    Raises:
+        JobFileError: the file is absent, is not YAML, or a field is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise JobFileError(f"{path}: there is no such job file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobFileError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise JobFileError(f"{path}:{line} {problem}") from None
+    return parse_job(data, origin=str(path))
+
+
+def parse_job(data: object, *, origin: str) -> JobFile:
+    """Validate a job given as plain data; `origin` names it in messages.
+
+    Raises:
+        JobFileError: the first wrong field, with the nearest known name for an unknown one.
+    """
+    if not isinstance(data, dict):
+        raise JobFileError(f"{origin}: a job file is a mapping with name, dataset, models, ...")
+    try:
+        return JobFile.model_validate(data)
+    except ValidationError as error:
+        raise JobFileError(f"{origin}: {_sentence(error)}") from None
+
+
+_FIELDS: dict[str, type[BaseModel]] = {
+    "dataset": DatasetSpec,
+    "models": ModelEntry,
+    "price": PriceSpec,
+    "hardware": HardwareSelector,
+    "sampling": SamplingSpec,
+    "evaluation": EvaluationSpec,
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = _path(first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        owner = next((_FIELDS[str(p)] for p in reversed(first["loc"][:-1]) if str(p) in _FIELDS), JobFile)
+        return f"unknown key `{where}`{suggestion(key, owner.model_fields)}{more}"
+    if first["type"] == "missing":
+        return f"`{where}` is missing{more}"
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    given = first.get("input")
+    shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return f"`{where}`: {message}{shown}{more}" if where else f"{message}{more}"
+
+
+def suggestion(word: str, known: Any) -> str:
+    """Return `; did you mean ...?` for the nearest known word, or the list of them."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; known are {', '.join(sorted(known))}"
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
