@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 NAN = math.nan
 
@@ -45,6 +45,8 @@ class SourceInfo:
     averaging_s: float = NAN
     """Window over which a power reading is averaged; 0 for an instantaneous one."""
     memory_total_bytes: float = NAN
+    poll_hz: float = NAN
+    """Mean poll rate that the learned periods ask for, NaN where the sampler's own rate is right."""
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     """Driver, firmware, PCI address, watts table used...: text for people."""
     notes: Sequence[str] = ()
@@ -127,7 +129,16 @@ class Provider(Protocol):
         ...
 
 
-class SourceGone(Exception):
+@runtime_checkable
+class TracksProcesses(Protocol):
+    """A source that reads the process tree of the engine rather than a device."""
+
+    def track(self, pids: Sequence[int]) -> None:
+        """Follow the trees under these root processes from now on; callable from any thread."""
+        ...
+
+
+class SourceGone(Exception):  # noqa: N818 - the contract's name: a state, not a fault of ours
     """A source stopped answering for good (GPU lost, stream dead beyond its restarts)."""
 
 

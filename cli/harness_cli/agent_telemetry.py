@@ -1,0 +1,169 @@
+"""`harness agent doctor` and `harness agent sample`: what can be measured here, and doing it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from harness_agent.discovery import Discovery, discover, provider_names
+from harness_agent.sample_blocks import SampleBlock
+from harness_agent.sample_files import SUFFIXES, SampleFileError, merge, write_csv, write_samples
+from harness_agent.sampler import Sampler
+from harness_backends.telemetry.estimate import EstimateSource
+from harness_backends.telemetry.source import Finding
+from rich.console import Console
+from rich.table import Table
+
+_FORMAT = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+)
+_FINDING_COLUMNS = ("provider", "subject", "available", "detail", "fix")
+
+
+@click.command()
+@_FORMAT
+def doctor(output_format: str) -> None:
+    """Say what can be measured on this machine, source by source, and why not."""
+    found = discover(with_host=False)
+    found.close()
+    rows = [_finding_row(finding) for finding in found.findings]
+    if output_format == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if output_format == "csv":
+        write_csv(sys.stdout, list(_FINDING_COLUMNS), [list(row.values()) for row in rows])
+        return
+    for finding in found.findings:
+        mark = click.style("yes", fg="green") if finding.available else click.style("no ", fg="yellow")
+        click.echo(f"{mark} {finding.provider:9} {finding.subject}: {finding.detail}")
+        if finding.fix:
+            click.echo(
+                f"              fix: {finding.fix}"
+                if not finding.available
+                else f"              hint: {finding.fix}"
+            )
+    usable = sum(source.info.has_energy or source.info.has_power for source in found.sources)
+    measured = sum(source.info.energy_source != "estimated" for source in found.sources)
+    click.echo(f"{usable} source(s) of energy can be read here, {measured} of them measured.")
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=0.1), required=True, help="How long to sample.")
+@click.option(
+    "--hz", type=click.FloatRange(min=0.1, max=2000), help="Polls a second; default: what each sensor needs."
+)
+@click.option(
+    "--source", "providers", multiple=True, help="Provider to read (repeatable); default: all that answer."
+)
+@click.option(
+    "--pid", "pids", type=int, multiple=True, help="Process tree that `estimate` follows; default: all."
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.csv."
+)
+@_FORMAT
+def sample(  # noqa: PLR0917 - click passes options by name
+    seconds: float,
+    hz: float | None,
+    providers: tuple[str, ...],
+    pids: tuple[int, ...],
+    output: Path | None,
+    output_format: str,
+) -> None:
+    """Sample the sensors of this machine, with no coordinator, and sum up what was seen."""
+    if output is not None and output.suffix not in SUFFIXES:
+        msg = f"-o {output}: the file name must end in .parquet or .csv"
+        raise click.UsageError(msg)
+    for name in providers:
+        if name not in provider_names():
+            msg = f"--source {name}: no such provider; known here: {', '.join(provider_names())}"
+            raise click.UsageError(msg)
+    found = discover(providers or None, with_host=not providers)
+    if not found.sources:
+        raise click.ClickException(_nothing(found))
+    for source in found.sources:
+        if isinstance(source, EstimateSource) and not pids:
+            source.track_host()
+    if pids:
+        found.track(pids)
+    blocks: list[SampleBlock] = []
+    sampler = Sampler(found.sources, blocks.append, hz)
+    sampler.start()
+    try:
+        time.sleep(seconds)
+    finally:
+        sampler.stop()
+    columns = merge(blocks)
+    if output is not None:
+        try:
+            write_samples(output, columns)
+        except SampleFileError as error:
+            raise click.UsageError(str(error)) from error
+    rows = [_summarise(source.info.source_id, source.info.energy_source, columns) for source in found.sources]
+    _print_rows(rows, output_format)
+    for source_id, counts in sampler.counts.items():
+        if counts.gone or counts.errors:
+            click.echo(f"{source_id}: {counts.gone or counts.last_error}", err=True)
+
+
+def _finding_row(finding: Finding) -> dict[str, str | bool]:
+    return {name: getattr(finding, name) for name in _FINDING_COLUMNS}
+
+
+def _nothing(found: Discovery) -> str:
+    reasons = [f"{finding.subject}: {finding.detail}" for finding in found.findings if not finding.available]
+    return "nothing can be sampled here; " + "; ".join(reasons)
+
+
+def _summarise(
+    source_id: str, energy_source: str, columns: dict[str, np.ndarray]
+) -> dict[str, str | float | int | None]:
+    mine = columns["source"] == source_id if len(columns["t_ns"]) else np.zeros(0, bool)
+    t_s = columns["t_ns"][mine] * 1e-9
+    span_s = float(t_s[-1] - t_s[0]) if len(t_s) > 1 else 0.0
+    joules = _joules(t_s, _values(columns, "energy_j", mine), _values(columns, "power_w", mine))
+    return {
+        "source": source_id,
+        "energy_source": energy_source or None,
+        "samples": len(t_s),
+        "hz": round((len(t_s) - 1) / span_s, 2) if span_s else None,
+        "seconds": round(span_s, 3),
+        "joules": None if joules is None else round(joules, 3),
+        "watts": round(joules / span_s, 3) if joules is not None and span_s else None,
+    }
+
+
+def _values(columns: dict[str, np.ndarray], name: str, mine: np.ndarray) -> np.ndarray:
+    return columns[name][mine] if name in columns else np.full(int(mine.sum()), np.nan)
+
+
+def _joules(t_s: np.ndarray, energy_j: np.ndarray, power_w: np.ndarray) -> float | None:
+    """Return the joules from the first to the last sample: a first look, without bounds."""
+    counted = energy_j[~np.isnan(energy_j)]
+    if len(counted) > 1:
+        return float(counted[-1] - counted[0])
+    seen = ~np.isnan(power_w)
+    if seen.sum() > 1:
+        return float(np.trapezoid(power_w[seen], t_s[seen]))
+    return None
+
+
+def _print_rows(rows: list[dict[str, str | float | int | None]], output_format: str) -> None:
+    if output_format == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if output_format == "csv":
+        write_csv(sys.stdout, list(rows[0]), [list(row.values()) for row in rows])
+        return
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
+    Console().print(table)
