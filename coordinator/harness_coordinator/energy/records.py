@@ -88,6 +88,8 @@ class QueryEnergy:
     decode_joules: Float64
     coverage: Float64
     flags: list[tuple[str, ...]]
+    cross_check_joules: Float64 = field(default_factory=lambda: np.zeros(0, np.float64))
+    """The same shares from the source's other measure (power beside a counter); empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,18 @@ class SourceEnergy:
     alpha_standard_error: float
     flags: tuple[str, ...]
     queries: QueryEnergy
+    cross_check_joules: float = NAN
+    """Device joules from the other measure (integrated power beside a counter), NaN where there is none."""
+    cross_check_method: str = ""
+    period_s: float = NAN
+    """Update period of the sensor that its polls were locked to, NaN where none was found."""
+    lag_s: float = NAN
+    """How far the engine's stamps trail the device (negative: lead); times were corrected by it. NaN: not fitted."""
+    lag_standard_error_s: float = NAN
+    load_levels: tuple[tuple[str, float], ...] = ()
+    """Fitted load model, (term, coefficient) with idle and levels in W and tokens in J; empty for `linear`."""
+    explained: float = NAN
+    """Share of the held-out variance of tick energies that the activity explains, NaN where not tried."""
 
 
 class EnergyError(Exception):

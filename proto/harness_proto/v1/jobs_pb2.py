@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bharness_proto/v1/jobs.proto\x12\nharness.v1\"^\n\rSubmitRequest\x12\x15\n\rsubmission_id\x18\x01 \x01(\t\x12\x10\n\x08job_json\x18\x02 \x01(\t\x12$\n\x04rows\x18\x03 \x03(\x0b\x32\x16.harness.v1.DatasetRow\"\x8d\x01\n\nDatasetRow\x12\x10\n\x08query_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rmessages_json\x18\x03 \x01(\t\x12\x16\n\treference\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x64omain\x18\x05 \x01(\t\x12\x12\n\nextra_json\x18\x06 \x01(\tB\x0c\n\n_reference\">\n\x0bSubmitReply\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05tasks\x18\x02 \x01(\x04\x12\x10\n\x08warnings\x18\x03 \x03(\t\"\x1c\n\nJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\" \n\x0fListJobsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"5\n\rListJobsReply\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.harness.v1.JobSummary\"\x98\x02\n\nJobSummary\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05tasks\x18\x04 \x01(\x04\x12\r\n\x05ready\x18\x05 \x01(\x04\x12\x0e\n\x06leased\x18\x06 \x01(\x04\x12\x0f\n\x07running\x18\x07 \x01(\x04\x12\x0c\n\x04\x64one\x18\x08 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\t \x01(\x04\x12\x11\n\tcancelled\x18\n \x01(\x04\x12\x10\n\x08measured\x18\x0b \x01(\x04\x12\x1d\n\x15submitted_realtime_ns\x18\x0c \x01(\x10\x12\x1c\n\x14\x66inished_realtime_ns\x18\r \x01(\x10\x12\x13\n\x06joules\x18\x0e \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_joules\"\xb1\x01\n\tJobDetail\x12\'\n\x07summary\x18\x01 \x01(\x0b\x32\x16.harness.v1.JobSummary\x12\'\n\x06totals\x18\x02 \x03(\x0b\x32\x17.harness.v1.SourceTotal\x12(\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x16.harness.v1.FailedTask\x12\x16\n\x0ewaiting_reason\x18\x04 \x01(\t\x12\x10\n\x08job_json\x18\x05 \x01(\t\"\xdc\x02\n\x0bSourceTotal\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12\x15\n\renergy_source\x18\x04 \x01(\t\x12\x15\n\rdevice_joules\x18\x05 \x01(\x01\x12\x19\n\x11\x61ttributed_joules\x18\x06 \x01(\x01\x12\x1b\n\x13unattributed_joules\x18\x07 \x01(\x01\x12\x17\n\nbaseline_w\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\t \x01(\x01H\x01\x88\x01\x01\x12!\n\x14\x61lpha_standard_error\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x08\x63overage\x18\x0b \x01(\x01\x12\r\n\x05\x66lags\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\r \x01(\tB\r\n\x0b_baseline_wB\x08\n\x06_alphaB\x17\n\x15_alpha_standard_error\"c\n\nFailedTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08query_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x13\n\x11ListAgentsRequest\";\n\x0fListAgentsReply\x12(\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x18.harness.v1.AgentSummary\"\xfb\x02\n\x0c\x41gentSummary\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08hardware\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x14\n\x0cloaded_model\x18\x06 \x01(\t\x12\x1d\n\x15last_seen_realtime_ns\x18\x07 \x01(\x10\x12\"\n\x15\x63lock_offset_error_ns\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\t \x01(\t\x12\x34\n\x06labels\x18\n \x03(\x0b\x32$.harness.v1.AgentSummary.LabelsEntry\x12\x1c\n\x0f\x63lock_offset_ns\x18\x0b \x01(\x01H\x01\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x18\n\x16_clock_offset_error_nsB\x12\n\x10_clock_offset_ns\"-\n\x0cTableRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"\x1f\n\nTableChunk\x12\x11\n\tarrow_ipc\x18\x01 \x01(\x0c\x32\xbf\x04\n\x04Jobs\x12>\n\x06Submit\x12\x19.harness.v1.SubmitRequest\x1a\x17.harness.v1.SubmitReply(\x01\x12\x37\n\x06GetJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail\x12\x42\n\x08ListJobs\x12\x1b.harness.v1.ListJobsRequest\x1a\x19.harness.v1.ListJobsReply\x12;\n\x08WatchJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail0\x01\x12:\n\tCancelJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail\x12\x39\n\x08RetryJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail\x12H\n\nListAgents\x12\x1d.harness.v1.ListAgentsRequest\x1a\x1b.harness.v1.ListAgentsReply\x12=\n\x07Results\x12\x18.harness.v1.TableRequest\x1a\x16.harness.v1.TableChunk0\x01\x12=\n\x07Samples\x12\x18.harness.v1.TableRequest\x1a\x16.harness.v1.TableChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bharness_proto/v1/jobs.proto\x12\nharness.v1\"w\n\rSubmitRequest\x12\x15\n\rsubmission_id\x18\x01 \x01(\t\x12\x10\n\x08job_json\x18\x02 \x01(\t\x12$\n\x04rows\x18\x03 \x03(\x0b\x32\x16.harness.v1.DatasetRow\x12\x17\n\x0fwait_for_agents\x18\x04 \x01(\x08\"\x8d\x01\n\nDatasetRow\x12\x10\n\x08query_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x15\n\rmessages_json\x18\x03 \x01(\t\x12\x16\n\treference\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x64omain\x18\x05 \x01(\t\x12\x12\n\nextra_json\x18\x06 \x01(\tB\x0c\n\n_reference\">\n\x0bSubmitReply\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05tasks\x18\x02 \x01(\x04\x12\x10\n\x08warnings\x18\x03 \x03(\t\"\x1c\n\nJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\" \n\x0fListJobsRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"5\n\rListJobsReply\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.harness.v1.JobSummary\"\x98\x02\n\nJobSummary\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\r\n\x05tasks\x18\x04 \x01(\x04\x12\r\n\x05ready\x18\x05 \x01(\x04\x12\x0e\n\x06leased\x18\x06 \x01(\x04\x12\x0f\n\x07running\x18\x07 \x01(\x04\x12\x0c\n\x04\x64one\x18\x08 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\t \x01(\x04\x12\x11\n\tcancelled\x18\n \x01(\x04\x12\x10\n\x08measured\x18\x0b \x01(\x04\x12\x1d\n\x15submitted_realtime_ns\x18\x0c \x01(\x10\x12\x1c\n\x14\x66inished_realtime_ns\x18\r \x01(\x10\x12\x13\n\x06joules\x18\x0e \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_joules\"\xb1\x01\n\tJobDetail\x12\'\n\x07summary\x18\x01 \x01(\x0b\x32\x16.harness.v1.JobSummary\x12\'\n\x06totals\x18\x02 \x03(\x0b\x32\x17.harness.v1.SourceTotal\x12(\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x16.harness.v1.FailedTask\x12\x16\n\x0ewaiting_reason\x18\x04 \x01(\t\x12\x10\n\x08job_json\x18\x05 \x01(\t\"\xdc\x02\n\x0bSourceTotal\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12\x15\n\renergy_source\x18\x04 \x01(\t\x12\x15\n\rdevice_joules\x18\x05 \x01(\x01\x12\x19\n\x11\x61ttributed_joules\x18\x06 \x01(\x01\x12\x1b\n\x13unattributed_joules\x18\x07 \x01(\x01\x12\x17\n\nbaseline_w\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05\x61lpha\x18\t \x01(\x01H\x01\x88\x01\x01\x12!\n\x14\x61lpha_standard_error\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x08\x63overage\x18\x0b \x01(\x01\x12\r\n\x05\x66lags\x18\x0c \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\r \x01(\tB\r\n\x0b_baseline_wB\x08\n\x06_alphaB\x17\n\x15_alpha_standard_error\"c\n\nFailedTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08query_id\x18\x02 \x01(\t\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\r\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x13\n\x11ListAgentsRequest\";\n\x0fListAgentsReply\x12(\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x18.harness.v1.AgentSummary\"\xfb\x02\n\x0c\x41gentSummary\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x10\n\x08hardware\x18\x04 \x03(\t\x12\x0f\n\x07sources\x18\x05 \x03(\t\x12\x14\n\x0cloaded_model\x18\x06 \x01(\t\x12\x1d\n\x15last_seen_realtime_ns\x18\x07 \x01(\x10\x12\"\n\x15\x63lock_offset_error_ns\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07version\x18\t \x01(\t\x12\x34\n\x06labels\x18\n \x03(\x0b\x32$.harness.v1.AgentSummary.LabelsEntry\x12\x1c\n\x0f\x63lock_offset_ns\x18\x0b \x01(\x01H\x01\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x18\n\x16_clock_offset_error_nsB\x12\n\x10_clock_offset_ns\"-\n\x0cTableRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\r\n\x05\x61gent\x18\x02 \x01(\t\"\x1f\n\nTableChunk\x12\x11\n\tarrow_ipc\x18\x01 \x01(\x0c\x32\xbf\x04\n\x04Jobs\x12>\n\x06Submit\x12\x19.harness.v1.SubmitRequest\x1a\x17.harness.v1.SubmitReply(\x01\x12\x37\n\x06GetJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail\x12\x42\n\x08ListJobs\x12\x1b.harness.v1.ListJobsRequest\x1a\x19.harness.v1.ListJobsReply\x12;\n\x08WatchJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail0\x01\x12:\n\tCancelJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail\x12\x39\n\x08RetryJob\x12\x16.harness.v1.JobRequest\x1a\x15.harness.v1.JobDetail\x12H\n\nListAgents\x12\x1d.harness.v1.ListAgentsRequest\x1a\x1b.harness.v1.ListAgentsReply\x12=\n\x07Results\x12\x18.harness.v1.TableRequest\x1a\x16.harness.v1.TableChunk0\x01\x12=\n\x07Samples\x12\x18.harness.v1.TableRequest\x1a\x16.harness.v1.TableChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,37 +34,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSUMMARY_LABELSENTRY']._loaded_options = None
   _globals['_AGENTSUMMARY_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_SUBMITREQUEST']._serialized_start=43
-  _globals['_SUBMITREQUEST']._serialized_end=137
-  _globals['_DATASETROW']._serialized_start=140
-  _globals['_DATASETROW']._serialized_end=281
-  _globals['_SUBMITREPLY']._serialized_start=283
-  _globals['_SUBMITREPLY']._serialized_end=345
-  _globals['_JOBREQUEST']._serialized_start=347
-  _globals['_JOBREQUEST']._serialized_end=375
-  _globals['_LISTJOBSREQUEST']._serialized_start=377
-  _globals['_LISTJOBSREQUEST']._serialized_end=409
-  _globals['_LISTJOBSREPLY']._serialized_start=411
-  _globals['_LISTJOBSREPLY']._serialized_end=464
-  _globals['_JOBSUMMARY']._serialized_start=467
-  _globals['_JOBSUMMARY']._serialized_end=747
-  _globals['_JOBDETAIL']._serialized_start=750
-  _globals['_JOBDETAIL']._serialized_end=927
-  _globals['_SOURCETOTAL']._serialized_start=930
-  _globals['_SOURCETOTAL']._serialized_end=1278
-  _globals['_FAILEDTASK']._serialized_start=1280
-  _globals['_FAILEDTASK']._serialized_end=1379
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1381
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1400
-  _globals['_LISTAGENTSREPLY']._serialized_start=1402
-  _globals['_LISTAGENTSREPLY']._serialized_end=1461
-  _globals['_AGENTSUMMARY']._serialized_start=1464
-  _globals['_AGENTSUMMARY']._serialized_end=1843
-  _globals['_AGENTSUMMARY_LABELSENTRY']._serialized_start=1752
-  _globals['_AGENTSUMMARY_LABELSENTRY']._serialized_end=1797
-  _globals['_TABLEREQUEST']._serialized_start=1845
-  _globals['_TABLEREQUEST']._serialized_end=1890
-  _globals['_TABLECHUNK']._serialized_start=1892
-  _globals['_TABLECHUNK']._serialized_end=1923
-  _globals['_JOBS']._serialized_start=1926
-  _globals['_JOBS']._serialized_end=2501
+  _globals['_SUBMITREQUEST']._serialized_end=162
+  _globals['_DATASETROW']._serialized_start=165
+  _globals['_DATASETROW']._serialized_end=306
+  _globals['_SUBMITREPLY']._serialized_start=308
+  _globals['_SUBMITREPLY']._serialized_end=370
+  _globals['_JOBREQUEST']._serialized_start=372
+  _globals['_JOBREQUEST']._serialized_end=400
+  _globals['_LISTJOBSREQUEST']._serialized_start=402
+  _globals['_LISTJOBSREQUEST']._serialized_end=434
+  _globals['_LISTJOBSREPLY']._serialized_start=436
+  _globals['_LISTJOBSREPLY']._serialized_end=489
+  _globals['_JOBSUMMARY']._serialized_start=492
+  _globals['_JOBSUMMARY']._serialized_end=772
+  _globals['_JOBDETAIL']._serialized_start=775
+  _globals['_JOBDETAIL']._serialized_end=952
+  _globals['_SOURCETOTAL']._serialized_start=955
+  _globals['_SOURCETOTAL']._serialized_end=1303
+  _globals['_FAILEDTASK']._serialized_start=1305
+  _globals['_FAILEDTASK']._serialized_end=1404
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1406
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1425
+  _globals['_LISTAGENTSREPLY']._serialized_start=1427
+  _globals['_LISTAGENTSREPLY']._serialized_end=1486
+  _globals['_AGENTSUMMARY']._serialized_start=1489
+  _globals['_AGENTSUMMARY']._serialized_end=1868
+  _globals['_AGENTSUMMARY_LABELSENTRY']._serialized_start=1777
+  _globals['_AGENTSUMMARY_LABELSENTRY']._serialized_end=1822
+  _globals['_TABLEREQUEST']._serialized_start=1870
+  _globals['_TABLEREQUEST']._serialized_end=1915
+  _globals['_TABLECHUNK']._serialized_start=1917
+  _globals['_TABLECHUNK']._serialized_end=1948
+  _globals['_JOBS']._serialized_start=1951
+  _globals['_JOBS']._serialized_end=2526
 # @@protoc_insertion_point(module_scope)

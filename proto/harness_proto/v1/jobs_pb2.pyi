@@ -7,14 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("submission_id", "job_json", "rows")
+    __slots__ = ("submission_id", "job_json", "rows", "wait_for_agents")
     SUBMISSION_ID_FIELD_NUMBER: _ClassVar[int]
     JOB_JSON_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
+    WAIT_FOR_AGENTS_FIELD_NUMBER: _ClassVar[int]
     submission_id: str
     job_json: str
     rows: _containers.RepeatedCompositeFieldContainer[DatasetRow]
-    def __init__(self, submission_id: _Optional[str] = ..., job_json: _Optional[str] = ..., rows: _Optional[_Iterable[_Union[DatasetRow, _Mapping]]] = ...) -> None: ...
+    wait_for_agents: bool
+    def __init__(self, submission_id: _Optional[str] = ..., job_json: _Optional[str] = ..., rows: _Optional[_Iterable[_Union[DatasetRow, _Mapping]]] = ..., wait_for_agents: _Optional[bool] = ...) -> None: ...
 
 class DatasetRow(_message.Message):
     __slots__ = ("query_id", "text", "messages_json", "reference", "domain", "extra_json")

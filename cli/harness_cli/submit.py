@@ -1,0 +1,86 @@
+"""`harness submit`: validate a job file and its queries, then store the job in one piece."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+from harness_coordinator.jobfile import JobFile, JobFileError, load_job_file
+from harness_coordinator.query_file import QueryFileError, QueryRow, read_query_file
+from harness_coordinator.settings import SUBMIT_CHUNK_ROWS
+from harness_proto.v1 import jobs_pb2
+
+from harness_cli.connection import coordinator_option, jobs_stub
+from harness_cli.failure import bad_input
+from harness_cli.watching import watch_job
+
+SUBMIT_TIMEOUT_S = 600.0
+
+
+@click.command()
+@click.argument("job_file", type=click.Path(path_type=Path))
+@click.option("--watch", is_flag=True, help="Stay and show progress; exit 1 if a task failed.")
+@click.option(
+    "--wait-for-agents",
+    is_flag=True,
+    help="Accept the job even if no agent of the fleet could run it today.",
+)
+@coordinator_option
+def submit(job_file: Path, watch: bool, wait_for_agents: bool, coordinator: str) -> None:
+    """Submit JOB_FILE and print the job id."""
+    job, rows = read_job(job_file)
+    with jobs_stub(coordinator) as stub:
+        reply = stub.Submit(
+            submit_messages(job, rows, wait_for_agents=wait_for_agents), timeout=SUBMIT_TIMEOUT_S
+        )
+    for warning in reply.warnings:
+        click.echo(f"note: {warning}", err=True)
+    click.echo(reply.job_id)
+    if watch:
+        watch_job(coordinator, reply.job_id)
+
+
+def read_job(job_file: Path) -> tuple[JobFile, list[QueryRow]]:
+    """Read a job file and the queries it names; a path in it is relative to the job file."""
+    try:
+        job = load_job_file(job_file)
+        if job.dataset.path is None:
+            return job, []
+        queries = Path(job.dataset.path)
+        if not queries.is_absolute():
+            queries = job_file.parent / queries
+        if not queries.exists():
+            raise bad_input(f"{job_file}: `dataset.path`: there is no file {queries}")
+        return job, read_query_file(queries, job.dataset.limit)
+    except (JobFileError, QueryFileError) as error:
+        raise bad_input(str(error)) from None
+
+
+def submit_messages(
+    job: JobFile, rows: Sequence[QueryRow], *, wait_for_agents: bool
+) -> Iterator[jobs_pb2.SubmitRequest]:
+    """Yield the job, then its queries in chunks."""
+    first = jobs_pb2.SubmitRequest(
+        submission_id=uuid.uuid4().hex,
+        job_json=json.dumps(job.model_dump(mode="json")),
+        wait_for_agents=wait_for_agents,
+    )
+    yield first
+    for at in range(0, len(rows), SUBMIT_CHUNK_ROWS):
+        yield jobs_pb2.SubmitRequest(rows=[_row(row) for row in rows[at : at + SUBMIT_CHUNK_ROWS]])
+
+
+def _row(row: QueryRow) -> jobs_pb2.DatasetRow:
+    message = jobs_pb2.DatasetRow(
+        query_id=row.query_id,
+        text=row.text,
+        messages_json=row.messages_json,
+        domain=row.domain,
+        extra_json=row.extra_json,
+    )
+    if row.reference is not None:
+        message.reference = row.reference
+    return message

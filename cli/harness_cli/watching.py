@@ -1,0 +1,92 @@
+"""Progress of a job: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from harness_proto.v1 import jobs_pb2
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from harness_cli.connection import jobs_stub
+from harness_cli.failure import work_failed
+from harness_cli.output import console, significant
+
+
+def watch_job(address: str, job_id: str) -> jobs_pb2.JobDetail:
+    """Show a job's progress until it is over and return its last state.
+
+    Raises:
+        Failure: the job failed, was cancelled, or has failed tasks (exit code 1).
+    """
+    with jobs_stub(address) as stub:
+        updates = stub.WatchJob(jobs_pb2.JobRequest(job_id=job_id))
+        last = _show_bar(updates) if sys.stderr.isatty() else _show_lines(updates)
+    if last is None:
+        raise work_failed(f"the coordinator ended the watch of job {job_id} before saying anything")
+    summary = last.summary
+    if summary.failed or summary.state in {"failed", "cancelled"}:
+        raise work_failed(failure_sentence(last))
+    return last
+
+
+def failure_sentence(detail: jobs_pb2.JobDetail) -> str:
+    """Return in one sentence what went wrong with a job."""
+    summary = detail.summary
+    if summary.state == "cancelled":
+        return f"job {summary.job_id} was cancelled: {summary.done} of {summary.tasks} tasks were done"
+    reason = f"; the first: {detail.failures[0].reason}" if detail.failures else ""
+    return f"{summary.failed} of {summary.tasks} tasks of job {summary.job_id} failed{reason}"
+
+
+def progress_line(detail: jobs_pb2.JobDetail) -> str:
+    """Return a job's state as one plain line."""
+    s = detail.summary
+    parts = [f"{s.done}/{s.tasks} done"]
+    if s.failed:
+        parts.append(f"{s.failed} failed")
+    in_flight = s.leased + s.running
+    if in_flight:
+        parts.append(f"{in_flight} on agents")
+    if s.HasField("joules"):
+        parts.append(f"{significant(s.joules)} J")
+    if detail.waiting_reason and not in_flight and s.ready:
+        parts.append(f"waiting: {detail.waiting_reason}")
+    if s.state == "active" and s.done + s.failed + s.cancelled == s.tasks:
+        parts.append("computing joules")
+    return ", ".join(parts)
+
+
+def _show_lines(updates: object) -> jobs_pb2.JobDetail | None:
+    last: jobs_pb2.JobDetail | None = None
+    shown = ""
+    for last in updates:  # type: ignore[attr-defined]
+        line = progress_line(last)
+        if line != shown:
+            click.echo(f"{last.summary.name or last.summary.job_id}: {line}", err=True)
+            shown = line
+    return last
+
+
+def _show_bar(updates: object) -> jobs_pb2.JobDetail | None:
+    last: jobs_pb2.JobDetail | None = None
+    columns = (
+        TextColumn("{task.fields[name]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console(stderr=True)) as progress:
+        bar = progress.add_task("starting", total=None, name="")
+        for last in updates:  # type: ignore[attr-defined]
+            summary = last.summary
+            over = summary.done + summary.failed + summary.cancelled
+            progress.update(
+                bar,
+                total=summary.tasks,
+                completed=over,
+                name=summary.name,
+                description=progress_line(last).partition(", ")[2],
+            )
+    return last
