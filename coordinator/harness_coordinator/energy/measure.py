@@ -1,0 +1,175 @@
+"""The facade: one source's samples and queries in, conserved joules with bounds out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness_coordinator.energy.baseline import BaselineLine, measure_baselines
+from harness_coordinator.energy.conserve import check_conservation
+from harness_coordinator.energy.flags import throttle_flags
+from harness_coordinator.energy.intake import NS, Bool, CleanQueries, clean_queries, clean_samples, seconds
+from harness_coordinator.energy.records import (
+    BadSamplesError,
+    QueryColumns,
+    SampleColumns,
+    SourceEnergy,
+    SourceTraits,
+)
+from harness_coordinator.energy.rows import query_rows
+from harness_coordinator.energy.segments import METHODS, make_segments
+from harness_coordinator.energy.source_curve import build_curve, choose_kind
+from harness_coordinator.energy.sweep import share_energy
+
+DEFAULT_ALPHA = 0.25
+"""Output tokens that a prompt token counts for where too few queries tell.
+
+Prompt tokens run through the model in one batch and share each weight read, so they cost a fraction of an
+output token at small batch."""
+
+ATTRIBUTIONS = METHODS
+KINDS = ("auto", "counter", "power")
+INSIDES = ("auto", "shape", "linear")
+
+
+def measure_source(
+    traits: SourceTraits,
+    samples: SampleColumns,
+    queries: QueryColumns,
+    window_ns: tuple[int, int],
+    baseline_windows_ns: Sequence[tuple[int, int]] = (),
+    *,
+    attribution: str = "tokens",
+    method: str = "auto",
+    inside: str = "auto",
+    alpha: float | None = None,
+) -> SourceEnergy:
+    """Measure what one source used over a run and divide it among the queries of the run.
+
+    Args:
+        traits: what is known of the source.
+        samples: its polls, in any order; those around the run make its edges sharp.
+        queries: all queries that were in flight during the run, warm-ups included.
+        window_ns: start and end of the run; its energy is what is divided.
+        baseline_windows_ns: times with the model loaded and nothing in flight.
+        attribution: `tokens`, `time` or `exclusive`.
+        method: `counter`, `power`, or `auto` for the counter where it is believable.
+        inside: `shape` lets energy inside an update period follow the queries, `linear` does not, `auto`
+            does where the queries explain the measured energies.
+        alpha: output tokens that a prompt token counts for; fitted when None.
+
+    Returns:
+        Joules of the source and of each query, aligned with `queries`.
+
+    Raises:
+        BadSamplesError: there is nothing to integrate, a column has the wrong length, or an argument has no
+            such value.
+        ConservationError: the parts do not add up to the whole.
+    """
+    _check_arguments(window_ns, attribution, method, inside)
+    clean = clean_samples(samples)
+    kind, kind_flags = choose_kind(traits, clean, method)
+    source = build_curve(traits, clean, kind)
+    curve = source.curve
+    asked = clean_queries(queries, clean.origin_ns)
+    baselines, baseline_flags = measure_baselines(curve, baseline_windows_ns)
+    line = BaselineLine.through(baselines, clean.origin_ns)
+    weight = DEFAULT_ALPHA if alpha is None else alpha
+    window_s = (window_ns[0] - clean.origin_ns) * NS, (window_ns[1] - clean.origin_ns) * NS
+    segments = make_segments(asked, attribution, weight)
+    shares = share_energy(curve, segments, len(asked), window_s, line)
+    conditions = _conditions(queries, asked, samples, clean.origin_ns, attribution)
+    if attribution == "exclusive":
+        conditions["overlap"] = _overlapping(asked)
+    rows = query_rows(curve, asked, shares, window_s=window_s, baseline=line, conditions=conditions)
+    counted = asked.counted & np.isfinite(rows.joules)
+    attributed = float(rows.joules[counted].sum())
+    unattributed = shares.unattributed_j + float(rows.joules[~asked.counted & np.isfinite(rows.joules)].sum())
+    check_conservation(shares.device_j, attributed, unattributed, f"source {traits.source_id}")
+    device = curve.window_j(np.array(window_ns[0]), np.array(window_ns[1]))
+    coverage = float(curve.coverage(np.array(window_ns[0]), np.array(window_ns[1])))
+    name = "estimated" if traits.energy_source == "estimated" else kind
+    return SourceEnergy(
+        source_id=traits.source_id,
+        scope=traits.scope,
+        energy_source=name,
+        method=f"{name}-{source.inside}",
+        attribution=attribution,
+        start_ns=window_ns[0],
+        end_ns=window_ns[1],
+        device_joules=shares.device_j,
+        device_joules_low=float(device[1]),
+        device_joules_high=float(device[2]),
+        attributed_joules=attributed,
+        unattributed_joules=unattributed,
+        coverage=coverage,
+        baselines=tuple(baselines),
+        alpha=weight if attribution == "tokens" else math.nan,
+        alpha_standard_error=math.nan,
+        flags=_run_flags(
+            clean.flags,
+            kind_flags,
+            source.flags,
+            baseline_flags,
+            baseline=line is not None,
+            estimated=name == "estimated",
+            coverage=coverage,
+        ),
+        queries=rows,
+        period_s=curve.edges.period_s,
+        lag_s=source.lag_s,
+        lag_standard_error_s=source.lag_standard_error_s,
+        load_levels=source.levels,
+        explained=source.explained,
+    )
+
+
+def _check_arguments(window_ns: tuple[int, int], attribution: str, method: str, inside: str) -> None:
+    for what, value, known in (
+        ("attribution", attribution, ATTRIBUTIONS),
+        ("method", method, KINDS),
+        ("inside", inside, INSIDES),
+    ):
+        if value not in known:
+            raise BadSamplesError(f"{what} is {value!r}; it must be one of {', '.join(known)}")
+    if window_ns[1] < window_ns[0]:
+        raise BadSamplesError(f"the run ends at {window_ns[1]} ns before it starts at {window_ns[0]} ns")
+
+
+def _conditions(
+    queries: QueryColumns, asked: CleanQueries, samples: SampleColumns, origin_ns: int, attribution: str
+) -> dict[str, Bool]:
+    """Flags that come of the query's own stamps and of the polls during it."""
+    known = np.isfinite(asked.prompt_tokens) & np.isfinite(asked.output_tokens)
+    conditions: dict[str, Bool] = {
+        "first_token_outside": (np.asarray(queries.first_token_ns) != 0)
+        & ~np.isfinite(asked.first_s)
+        & asked.usable
+    }
+    if attribution == "tokens":
+        conditions["tokens_unknown"] = ~known
+    if len(samples.throttle_bits):
+        poll_s = seconds(samples.t_ns, origin_ns)
+        conditions |= throttle_flags(poll_s, samples.throttle_bits, asked.start_s, asked.end_s)
+    return conditions
+
+
+def _overlapping(asked: CleanQueries) -> Bool:
+    """Which queries were in flight together with another one."""
+    start, end = np.sort(asked.start_s[asked.usable]), np.sort(asked.end_s[asked.usable])
+    begun = np.searchsorted(start, asked.end_s, side="left")
+    ended = np.searchsorted(end, asked.start_s, side="right")
+    return asked.usable & (begun - ended > 1)
+
+
+def _run_flags(*groups: Sequence[str], baseline: bool, estimated: bool, coverage: float) -> tuple[str, ...]:
+    flags = [flag for group in groups for flag in group]
+    if not baseline:
+        flags.append("no_baseline")
+    if estimated:
+        flags.append("estimated")
+    if coverage < 1:
+        flags.append("gap")
+    return tuple(dict.fromkeys(flags))

@@ -1,0 +1,132 @@
+"""From the polls of one source to its curve E(t): which measure, which edges, what shape inside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from harness_coordinator.energy.counter import find_changes
+from harness_coordinator.energy.curve import EnergyCurve, linear_curve
+from harness_coordinator.energy.edges import Edges, extend_to
+from harness_coordinator.energy.intake import CleanSamples
+from harness_coordinator.energy.power import STATED_GAIN_ERROR, find_updates, trapezoid_edges
+from harness_coordinator.energy.records import NAN, BadSamplesError, SourceTraits
+from harness_coordinator.energy.ticks import edges_at_polls
+
+CEILING_MARGIN = 1.25
+"""Power over its limit that a device may draw for a moment, as a factor."""
+CEILING_UNSTATED = 2.0
+"""Largest power inside an interval where no limit is known, in units of the largest interval mean seen."""
+FLOOR_MARGIN = 0.9
+"""Least power inside an interval, in units of the smallest interval mean seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCurve:
+    """A curve and how it came about."""
+
+    curve: EnergyCurve
+    kind: str
+    """`counter`, `power`, `frame` or `estimated`: what was integrated."""
+    inside: str
+    flags: tuple[str, ...] = ()
+    lag_s: float = NAN
+    lag_standard_error_s: float = NAN
+    explained: float = NAN
+    levels: tuple[tuple[str, float], ...] = field(default_factory=tuple)
+
+
+def choose_kind(traits: SourceTraits, samples: CleanSamples, method: str) -> tuple[str, tuple[str, ...]]:
+    """Say which measure of a source to integrate: its counter where it has a believable one, else its power.
+
+    Raises:
+        BadSamplesError: the asked-for measure is not in the samples, or there is none at all.
+    """
+    has_counter = np.count_nonzero(~np.isnan(samples.energy_j)) >= 2
+    has_power = np.count_nonzero(~np.isnan(samples.power_w)) >= 1
+    where = f"source {traits.source_id or 'without a name'}"
+    if method == "counter" and not has_counter:
+        raise BadSamplesError(f"{where} has fewer than two energy readings; use method power or auto")
+    if method == "power" and not has_power:
+        raise BadSamplesError(f"{where} has no power reading; use method counter or auto")
+    if not has_counter and not has_power:
+        raise BadSamplesError(f"{where} has no usable energy or power reading in {len(samples.t_s)} samples")
+    if method == "power" or not has_counter:
+        return "power", ()
+    if method == "auto" and has_power and _contradicts(samples):
+        return "power", ("counter_rejected",)
+    framed = bool(len(samples.interval_s)) and bool((samples.interval_s > 0).any())
+    return ("frame" if framed or traits.energy_source == "frame" else "counter"), ()
+
+
+def _contradicts(samples: CleanSamples) -> bool:
+    """Whether counter and power differ by more than a factor of ten (frozen or mis-scaled counters exist)."""
+    step = np.diff(samples.energy_j)
+    counted = float(np.nansum(np.where(step > 0, step, 0.0)))
+    both = ~np.isnan(samples.power_w)
+    if np.count_nonzero(both) < 2:
+        return False
+    t_s, power_w = samples.t_s[both], samples.power_w[both]
+    length = float(t_s[-1] - t_s[0])
+    integrated = float(np.trapezoid(power_w, t_s))
+    if length < 1.0 or integrated <= 0:
+        return False
+    return not 0.1 < counted / integrated < 10.0
+
+
+def build_edges(traits: SourceTraits, samples: CleanSamples, kind: str) -> Edges:
+    """Edges of the chosen measure; at least two.
+
+    Raises:
+        BadSamplesError: fewer than two edges: there is nothing to integrate between.
+    """
+    if kind == "power":
+        updates = find_updates(samples, traits.power_period_s)
+        edges = trapezoid_edges(updates, traits.power_period_s, traits.averaging_s, STATED_GAIN_ERROR)
+        last_poll_s = updates.last_poll_s
+    else:
+        changes = find_changes(samples, traits.counter_wrap_j)
+        edges = edges_at_polls(changes, traits.counter_period_s, traits.counter_resolution_j)
+        last_poll_s = changes.last_poll_s
+    if len(edges) < 2:
+        raise BadSamplesError(
+            f"source {traits.source_id or 'without a name'}: its {kind} changed fewer than two times in "
+            f"{len(samples.t_s)} samples, so no energy can be told; record for longer"
+        )
+    return extend_to(edges, last_poll_s)
+
+
+def power_limits(edges: Edges, max_power_w: float) -> tuple[float, float]:
+    """Least and largest power that the device can have had at any moment, W."""
+    length = np.diff(edges.t_s)
+    slack = edges.slack_s[1:] + edges.slack_s[:-1]
+    energy = np.diff(edges.energy_j)
+    sure = edges.known & edges.covered
+    if not sure.any():
+        return 0.0, CEILING_MARGIN * max_power_w if max_power_w > 0 else math.inf
+    floor = FLOOR_MARGIN * float((energy / (length + slack))[sure].min())
+    wide = sure & (length > 2 * slack)
+    largest = float((energy / np.where(wide, length - slack, length))[wide if wide.any() else sure].max())
+    stated = CEILING_MARGIN * max_power_w if max_power_w > 0 else CEILING_UNSTATED * largest
+    return floor, max(stated, largest)
+
+
+def build_curve(traits: SourceTraits, samples: CleanSamples, kind: str) -> SourceCurve:
+    """Make E(t) of one measure of a source.
+
+    Args:
+        traits: what is known of the source.
+        samples: its cleaned polls.
+        kind: as `choose_kind` said.
+    """
+    edges = build_edges(traits, samples, kind)
+    floor_w, ceiling_w = power_limits(edges, traits.max_power_w)
+    curve = linear_curve(samples.origin_ns, edges, floor_w, ceiling_w)
+    return SourceCurve(curve, kind, "linear", edges.flags)
+
+
+def renamed(source: SourceCurve, kind: str) -> SourceCurve:
+    """The same curve under another kind (an estimate passes through the code of its form)."""
+    return replace(source, kind=kind)

@@ -1,0 +1,180 @@
+"""Sharing a device's energy among the queries in flight, exactly.
+
+Time is cut at every event. In piece k, of device energy e_k, with n_k queries in flight of total weight rate
+W_k and idle energy i_k = min(baseline x length, e_k),
+
+    active share of query q = w_q (e_k - i_k) / W_k          idle share = i_k / n_k
+
+and with the running sums C = sum (e_k - i_k) / W_k and D = sum i_k / n_k a stretch of constant weight from
+piece a to piece b gets w (C_b - C_a) + D_b - D_a: O((n + m) log n) for any concurrency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness_coordinator.energy.baseline import BaselineLine
+from harness_coordinator.energy.curve import EnergyCurve
+from harness_coordinator.energy.records import Float64, Int64
+from harness_coordinator.energy.segments import Segments
+
+LARGEST_TO_TYPICAL_RATE = 1e4
+"""A rate beyond this multiple of the median comes of a vanishing phase and is cut, to keep weights exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each of n queries got, J, and what nobody did."""
+
+    active_j: Float64
+    idle_j: Float64
+    prefill_j: Float64
+    decode_j: Float64
+    clipped_j: Float64
+    """Idle energy that was not there: baseline x time beyond what the device used, per query."""
+    noise_j: Float64
+    """99 % error of the share from the events of others inside the query, J."""
+    start_share: Float64
+    """Share of the device's power that the query had just after its start."""
+    end_share: Float64
+    """The same just before its end."""
+    unattributed_j: float
+    device_j: float
+    overlap_s: float
+    """Time during which more than one query was in flight, s."""
+
+
+def share_energy(
+    curve: EnergyCurve,
+    segments: Segments,
+    count: int,
+    window_s: tuple[float, float],
+    baseline: BaselineLine | None,
+) -> Shares:
+    """Divide the energy of a window among queries by the weights of their segments.
+
+    Idle energy is taken out of a piece before its weights apply, but never more than the piece holds: so no
+    query gets negative joules, and gross still adds up to the device. Energy of pieces with no query in
+    flight is unattributed.
+
+    Args:
+        curve: energy of the source.
+        segments: weighted stretches of the queries; only what lies in the window counts.
+        count: number of queries n.
+        window_s: start and end, s after the curve's origin.
+        baseline: idle power; None leaves everything active (idle shares are then zero).
+    """
+    begin, finish = window_s
+    start, end = np.clip(segments.start_s, begin, finish), np.clip(segments.end_s, begin, finish)
+    times, place = np.unique(np.concatenate([start, end, [begin, finish]]), return_inverse=True)
+    size = len(times)
+    first, last = place[: len(start)], place[len(start) : 2 * len(start)]
+    in_flight = _running(first, last, None, size)
+    weight = _whole_weights(segments.rate, int(in_flight.max(initial=0)))
+    total = _running(first, last, weight, size)
+    energy = np.diff(curve.at(times))
+    idle_due = np.diff(baseline.energy_at(times)) if baseline else np.zeros(size - 1)
+    idle = np.minimum(idle_due, energy)
+    busy = in_flight > 0
+    active_per_weight = np.divide(energy - idle, total, out=np.zeros(size - 1), where=busy)
+    per_query = np.divide(1.0, in_flight, out=np.zeros(size - 1), where=busy)
+    active_sum = np.append(0.0, np.cumsum(active_per_weight))
+    idle_sum = np.append(0.0, np.cumsum(idle * per_query))
+    active = weight * (active_sum[last] - active_sum[first])
+    idle_share = idle_sum[last] - idle_sum[first]
+    clipped_sum = np.append(0.0, np.cumsum((idle_due - idle) * per_query))
+    whole = active + idle_share
+    prefill = segments.prefill
+    per = _Totals(segments.query, count)
+    noise, start_share, end_share = _edges_of_shares(
+        curve, times, first=first, last=last, weight=weight, total=total, busy=busy
+    )
+    return Shares(
+        active_j=per.sum(active),
+        idle_j=per.sum(idle_share),
+        prefill_j=per.sum(np.where(prefill, whole, 0.0)),
+        decode_j=per.sum(np.where(prefill, 0.0, whole)),
+        clipped_j=per.sum(clipped_sum[last] - clipped_sum[first]),
+        noise_j=np.sqrt(per.sum(noise)),
+        start_share=per.first(start_share),
+        end_share=per.last(end_share),
+        unattributed_j=float(energy[~busy].sum()),
+        device_j=float(curve.at(np.array(finish)) - curve.at(np.array(begin))),
+        overlap_s=float(np.diff(times)[in_flight > 1].sum()),
+    )
+
+
+def _running(first: Int64, last: Int64, weight: Float64 | None, size: int) -> Float64:
+    """Sum of the weights (or the number) of the stretches open in each of the size - 1 pieces."""
+    opened = np.bincount(first, weight, size)
+    closed = np.bincount(last, weight, size)
+    return np.cumsum(opened - closed)[:-1].astype(np.float64)
+
+
+def _whole_weights(rate: Float64, most_in_flight: int) -> Float64:
+    """Weights as whole numbers whose sums stay below 2^53, so that running sums of them are exact.
+
+    Each is at least 1: a query in flight alone takes all energy, whatever its tokens.
+    """
+    if not len(rate):
+        return rate
+    positive = rate[rate > 0]
+    typical = float(np.median(positive)) if len(positive) else 1.0
+    largest = min(float(rate.max()), LARGEST_TO_TYPICAL_RATE * typical) or 1.0
+    scale = 2.0 ** (52 - int(np.ceil(np.log2(most_in_flight + 1))))
+    return np.maximum(np.rint(np.minimum(rate / largest, 1.0) * scale), 1.0)
+
+
+def _edges_of_shares(
+    curve: EnergyCurve,
+    times: Float64,
+    *,
+    first: Int64,
+    last: Int64,
+    weight: Float64,
+    total: Float64,
+    busy: np.ndarray,
+) -> tuple[Float64, Float64, Float64]:
+    """Variance from events inside each stretch, and the share just after its start and before its end.
+
+    A query's joules are a sum over events of E(t_j) times the change of its share there; errors of E at
+    different events are taken as independent.
+    """
+    per_weight = np.divide(1.0, total, out=np.zeros(len(total)), where=busy)
+    below, above = curve.slack_j(times)
+    slack = np.maximum(below, above)
+    slack = np.where(np.isfinite(slack), slack, 0.0)
+    change = np.append(np.diff(per_weight), 0.0)
+    variance = np.append(0.0, np.cumsum((change * slack[1:]) ** 2)) if len(times) > 1 else np.zeros(1)
+    inside_end = np.maximum(last - 1, first)
+    noise = weight**2 * np.maximum(variance[inside_end] - variance[first], 0.0)
+    if not len(per_weight):
+        return noise, np.zeros(len(first)), np.zeros(len(first))
+    at_start = weight * per_weight[np.minimum(first, len(per_weight) - 1)]
+    at_end = weight * per_weight[np.maximum(last - 1, 0)]
+    return noise, np.minimum(at_start, 1.0), np.minimum(at_end, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    """Sums segments up to their queries."""
+
+    query: Int64
+    count: int
+
+    def sum(self, value: Float64) -> Float64:
+        return np.bincount(self.query, value, self.count).astype(np.float64)
+
+    def first(self, value: Float64) -> Float64:
+        """Value of each query's earliest segment; its segments stand in the order of time."""
+        out = np.zeros(self.count)
+        out[self.query[::-1]] = value[::-1]
+        return out
+
+    def last(self, value: Float64) -> Float64:
+        """Value of each query's latest segment."""
+        out = np.zeros(self.count)
+        out[self.query] = value
+        return out
