@@ -24,7 +24,7 @@ class Spread:
     """Cumulative V at `t_s`, J^2, not descending."""
     quantile: float
     """Standard deviations that hold 99 % of the residuals."""
-    lag_slack_w_s: float = 0.0
+    lag_slack_j: float = 0.0
     """99 % error of E(t) from the remaining error of the engine's stamps, J."""
 
 
@@ -157,7 +157,7 @@ class EnergyCurve:
         at, start, end = (np.interp(x, spread.t_s, spread.variance_j2) for x in (t, t0, t1))
         whole = np.maximum(end - start, 1e-300)
         part = np.clip((at - start) / whole, 0.0, 1.0)
-        return spread.quantile * np.sqrt(whole * part * (1 - part)) + spread.lag_slack_w_s
+        return spread.quantile * np.sqrt(whole * part * (1 - part)) + spread.lag_slack_j
 
     def _interval(self, t_s: Float64) -> NDArrayInt:
         k = np.searchsorted(self.edges.t_s, t_s, side="right") - 1

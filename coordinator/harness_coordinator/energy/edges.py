@@ -33,6 +33,8 @@ class Edges:
     """n: how far an interval's true energy may lie from the stated one, J (0 for a counter)."""
     period_s: float = NAN
     """Update period, s."""
+    locked: bool = False
+    """Whether most edges were placed on a steady tick that was found from the polls."""
     flags: tuple[str, ...] = ()
     resolution_j: float = 0.0
     """Step of the counter: a reading may be short by up to this, J."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,18 @@ class CleanQueries:
     def __len__(self) -> int:
         """Number of queries."""
         return len(self.start_s)
+
+    def earlier_by(self, lag_s: float) -> CleanQueries:
+        """The same queries on the device's clock, when the stamps trail it by `lag_s`; NaN or 0: unchanged."""
+        if not lag_s or math.isnan(lag_s):
+            return self
+        return replace(
+            self,
+            start_s=self.start_s - lag_s,
+            first_s=self.first_s - lag_s,
+            end_s=self.end_s - lag_s,
+            chunk_s=None if self.chunk_s is None else [times - lag_s for times in self.chunk_s],
+        )
 
 
 def clean_samples(samples: SampleColumns, origin_ns: int | None = None) -> CleanSamples:

@@ -71,9 +71,10 @@ def measure_source(
     _check_arguments(window_ns, attribution, method, inside)
     clean = clean_samples(samples)
     kind, kind_flags = choose_kind(traits, clean, method)
-    source = build_curve(traits, clean, kind)
+    stamped = clean_queries(queries, clean.origin_ns)
+    source = build_curve(traits, clean, kind, stamped, inside)
     curve = source.curve
-    asked = clean_queries(queries, clean.origin_ns)
+    asked = stamped.earlier_by(source.lag_s) if source.lag_s else stamped
     baselines, baseline_flags = measure_baselines(curve, baseline_windows_ns)
     line = BaselineLine.through(baselines, clean.origin_ns)
     weight = DEFAULT_ALPHA if alpha is None else alpha

@@ -7,13 +7,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from harness_coordinator.energy.activity import activity_of
 from harness_coordinator.energy.counter import find_changes
 from harness_coordinator.energy.curve import EnergyCurve, linear_curve
 from harness_coordinator.energy.edges import Edges, extend_to
-from harness_coordinator.energy.intake import CleanSamples
+from harness_coordinator.energy.intake import CleanQueries, CleanSamples
+from harness_coordinator.energy.load_model import (
+    FEWEST_OBSERVATIONS,
+    Observations,
+    explained_held_out,
+    fit_lag,
+    fit_levels,
+)
 from harness_coordinator.energy.power import STATED_GAIN_ERROR, find_updates, trapezoid_edges
 from harness_coordinator.energy.records import NAN, BadSamplesError, SourceTraits
-from harness_coordinator.energy.ticks import edges_at_polls
+from harness_coordinator.energy.shape import shape_curve
+from harness_coordinator.energy.ticks import edges_at_ticks
 
 CEILING_MARGIN = 1.25
 """Power over its limit that a device may draw for a moment, as a factor."""
@@ -21,6 +30,10 @@ CEILING_UNSTATED = 2.0
 """Largest power inside an interval where no limit is known, in units of the largest interval mean seen."""
 FLOOR_MARGIN = 0.9
 """Least power inside an interval, in units of the smallest interval mean seen."""
+CLEARLY_EXPLAINED = 0.25
+"""Share of the held-out variance above which the queries are taken to shape the power."""
+LAG_REACH_S = 0.1
+"""Stamps further than this from the device's work are another fault than lag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ def build_edges(traits: SourceTraits, samples: CleanSamples, kind: str) -> Edges
         last_poll_s = updates.last_poll_s
     else:
         changes = find_changes(samples, traits.counter_wrap_j)
-        edges = edges_at_polls(changes, traits.counter_period_s, traits.counter_resolution_j)
+        edges = edges_at_ticks(changes, traits.counter_period_s, traits.counter_resolution_j)
         last_poll_s = changes.last_poll_s
     if len(edges) < 2:
         raise BadSamplesError(
@@ -107,26 +120,51 @@ def power_limits(edges: Edges, max_power_w: float) -> tuple[float, float]:
     if not sure.any():
         return 0.0, CEILING_MARGIN * max_power_w if max_power_w > 0 else math.inf
     floor = FLOOR_MARGIN * float((energy / (length + slack))[sure].min())
-    wide = sure & (length > 2 * slack)
-    largest = float((energy / np.where(wide, length - slack, length))[wide if wide.any() else sure].max())
+    sharp = sure & (slack < 0.1 * length)
+    if sharp.any():
+        largest = float((energy / length)[sharp].max())
+    else:
+        # Edges that may lie anywhere between two polls make single intervals look hot: take eight together.
+        together = min(8, len(length))
+        run = np.arange(len(length) - together + 1)
+        largest = float(
+            (
+                (edges.energy_j[run + together] - edges.energy_j[run])
+                / (edges.t_s[run + together] - edges.t_s[run])
+            ).max()
+        )
+        largest = max(largest, float(np.median((energy / length)[sure])))
     stated = CEILING_MARGIN * max_power_w if max_power_w > 0 else CEILING_UNSTATED * largest
     return floor, max(stated, largest)
 
 
-def build_curve(traits: SourceTraits, samples: CleanSamples, kind: str) -> SourceCurve:
+def build_curve(
+    traits: SourceTraits, samples: CleanSamples, kind: str, queries: CleanQueries, inside: str = "auto"
+) -> SourceCurve:
     """Make E(t) of one measure of a source.
 
     Args:
         traits: what is known of the source.
         samples: its cleaned polls.
         kind: as `choose_kind` said.
+        queries: when the engine worked.
+        inside: `linear`, `shape`, or `auto` for shape where the queries explain held-out intervals clearly.
     """
     edges = build_edges(traits, samples, kind)
     floor_w, ceiling_w = power_limits(edges, traits.max_power_w)
     curve = linear_curve(samples.origin_ns, edges, floor_w, ceiling_w)
-    return SourceCurve(curve, kind, "linear", edges.flags)
-
-
-def renamed(source: SourceCurve, kind: str) -> SourceCurve:
-    """The same curve under another kind (an estimate passes through the code of its form)."""
-    return replace(source, kind=kind)
+    straight = SourceCurve(curve, kind, "linear", edges.flags)
+    activity = activity_of(queries) if inside != "linear" else None
+    if activity is None:
+        return straight
+    sure = edges.known & edges.covered
+    seen = Observations(edges.t_s[:-1][sure], edges.t_s[1:][sure], np.diff(edges.energy_j)[sure]).thinned()
+    if len(seen) < FEWEST_OBSERVATIONS:
+        return straight
+    lag_s, lag_error_s = fit_lag(activity, seen, LAG_REACH_S)
+    explained = explained_held_out(activity, seen, lag_s)
+    if inside == "auto" and explained < CLEARLY_EXPLAINED:
+        return replace(straight, explained=explained)
+    model, _ = fit_levels(activity, seen, lag_s)
+    bent = shape_curve(curve, activity, model, lag_error_s)
+    return SourceCurve(bent, kind, "shape", edges.flags, lag_s, lag_error_s, explained, model.named())

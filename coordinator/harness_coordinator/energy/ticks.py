@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from harness_coordinator.energy.counter import Changes
 from harness_coordinator.energy.edges import Edges
 from harness_coordinator.energy.records import Float64
+from harness_coordinator.energy.tick_lock import lock_ticks
 
 GAP_PERIODS = 3.0
 """A pause between changes longer than this many update periods is a gap."""
+STEADY_SHARE = 0.5
+"""A sensor of which fewer changes lock does not tick steadily: what did lock agreed by chance."""
 SHORTEST_STEP_S = 1e-9
 
 
@@ -26,7 +30,10 @@ def edges_at_polls(changes: Changes, period_s: float = math.nan, resolution_j: f
         period_s: update period, s; NaN where unknown.
         resolution_j: step of the counter, J; NaN for none.
     """
-    before, seen = changes.before_s, changes.seen_s
+    before, seen = changes.before_s.copy(), changes.seen_s
+    if len(seen) > 1:
+        # The first poll saw a value that may be as old as an update period.
+        before[0] = seen[0] - max(period_s if period_s > 0 else 0.0, float(np.median(np.diff(seen))))
     if period_s > 0:
         before = np.maximum(before, seen - period_s) if changes.every_poll else before
         t_s = (before + seen) / 2
@@ -35,6 +42,36 @@ def edges_at_polls(changes: Changes, period_s: float = math.nan, resolution_j: f
     else:
         t_s = (before + seen) / 2
     return build_edges(changes, t_s, (seen - before) / 2, period_s, resolution_j)
+
+
+def edges_at_ticks(changes: Changes, period_s: float = math.nan, resolution_j: float = math.nan) -> Edges:
+    """Place each change on the sensor's tick where a steady one is found, else between its polls.
+
+    The first poll saw a value that was made at the last tick before it.
+
+    Args:
+        changes: polls that saw the counter change.
+        period_s: update period if known, s.
+        resolution_j: step of the counter, J; NaN for none.
+    """
+    if changes.every_poll or len(changes) < 3:
+        return edges_at_polls(changes, period_s, resolution_j)
+    lock = lock_ticks(changes.before_s[1:], changes.seen_s[1:])
+    if lock.locked.mean() < STEADY_SHARE:
+        return edges_at_polls(changes, period_s, resolution_j)
+    t_s = np.append(
+        changes.seen_s[0], np.where(lock.locked, lock.t_s, (changes.before_s[1:] + changes.seen_s[1:]) / 2)
+    )
+    slack = np.append(
+        0.0, np.where(lock.locked, lock.slack_s, (changes.seen_s[1:] - changes.before_s[1:]) / 2)
+    )
+    if lock.locked[0]:
+        ticks_back = max(math.ceil((t_s[1] - changes.seen_s[0]) / lock.period_s - 1e-6), 1)
+        t_s[0], slack[0] = t_s[1] - ticks_back * lock.period_s, slack[1]
+    else:
+        t_s[0], slack[0] = changes.seen_s[0] - lock.period_s / 2, lock.period_s / 2
+    edges = build_edges(changes, t_s, slack, lock.period_s, resolution_j)
+    return replace(edges, locked=True)
 
 
 def build_edges(
