@@ -13,9 +13,6 @@ HEARTBEAT_S = 5.0
 LEASE_S = 20.0
 """Four heartbeats: three may be lost before a lease ends. A vanished agent's tasks are back within two leases."""
 
-AGENT_LOST_S = 20.0
-"""An agent not heard of for one lease is shown as lost."""
-
 SCHEDULE_EVERY_S = 0.5
 """Besides at once when an agent asks or a job arrives: leases that ended and retries that became due."""
 

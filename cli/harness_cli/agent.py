@@ -1,0 +1,84 @@
+"""`harness agent run`, and the group that `doctor` and `sample` belong to."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import click
+from harness_coordinator.settings import DEFAULT_LISTEN
+
+from harness_cli.agent_telemetry import doctor, sample
+from harness_cli.failure import bad_input
+from harness_cli.state_directory import make_state_directory, state_directory
+
+DEFAULT_POLL_HZ = 20.0
+
+
+@click.group()
+def agent() -> None:
+    """Run an agent on this machine; see what it can measure."""
+
+
+agent.add_command(doctor)
+agent.add_command(sample)
+
+
+@agent.command()
+@click.option(
+    "--coordinator",
+    envvar="HARNESS_COORDINATOR",
+    default=DEFAULT_LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The coordinator to serve. [env: HARNESS_COORDINATOR]",
+)
+@click.option("--name", default=None, help="Name in the fleet; default: the host's name.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Where the agent keeps its spool.")
+@click.option(
+    "--hz",
+    default=DEFAULT_POLL_HZ,
+    show_default=True,
+    type=click.FloatRange(0.1, 1000),
+    help="Polls a second of a source whose own period is not known.",
+)
+def run(
+    coordinator: str, name: str | None, labels: tuple[str, ...], state_dir: Path | None, hz: float
+) -> None:
+    """Serve a coordinator until stopped: sample this machine's power and run the engines it leases."""
+    from harness_agent.daemon import AgentConfig, AgentError, run_agent
+
+    if ":" not in coordinator:
+        raise bad_input(f"--coordinator takes HOST:PORT, not {coordinator!r}")
+    folder = make_state_directory(state_dir or state_directory("agent"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = AgentConfig(
+        coordinator=coordinator,
+        name=name or socket.gethostname(),
+        labels=parse_labels(labels),
+        state_dir=folder,
+        poll_hz=hz,
+    )
+    try:
+        code = run_agent(config)
+    except AgentError as error:
+        raise bad_input(str(error)) from None
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def parse_labels(given: tuple[str, ...]) -> dict[str, str]:
+    """Return labels given as KEY=VALUE.
+
+    Raises:
+        Failure: one has no `=` or no key.
+    """
+    labels: dict[str, str] = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise bad_input(f"--label takes KEY=VALUE, not {item!r}")
+        labels[key.strip()] = value.strip()
+    return labels

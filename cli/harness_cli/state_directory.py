@@ -1,0 +1,26 @@
+"""Where a daemon keeps its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness_cli.failure import bad_input
+
+
+def state_directory(component: str) -> Path:
+    """Return the default state directory of `agent` or `coordinator`, by the XDG rules."""
+    base = os.environ.get("XDG_STATE_HOME")
+    root = Path(base) if base else Path.home() / ".local" / "state"
+    return root / "joule-harness" / component
+
+
+def make_state_directory(folder: Path) -> Path:
+    """Create a state directory that only its owner reads; refuse one that cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise bad_input(f"--state-dir {folder}: cannot be created: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise bad_input(f"--state-dir {folder}: cannot be written to")
+    return folder

@@ -1,0 +1,241 @@
+"""Dispatch: asks the scheduler what to do, makes it durable, then tells the agents."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from harness_proto.v1 import fleet_pb2, work_pb2
+from harness_store import jobs, leases, runs
+from sqlalchemy import Connection
+
+from harness_coordinator.jobfile import JobFile, ModelEntry
+from harness_coordinator.matching import Requirement, Selector
+from harness_coordinator.repeating import repeat
+from harness_coordinator.scheduler import Group, GroupKey, Lease, Plan, Run, plan, why_impossible
+from harness_coordinator.sessions import CPU_DEVICE_ID, Sessions, selector_of
+from harness_coordinator.settings import SCHEDULE_EVERY_S, CoordinatorSettings
+from harness_coordinator.write_queue import WriteQueue
+
+
+class Dispatcher:
+    """One loop that turns ready tasks and asking agents into leases."""
+
+    def __init__(
+        self, store: Any, writes: WriteQueue, sessions: Sessions, settings: CoordinatorSettings
+    ) -> None:
+        self._store = store
+        self._writes = writes
+        self._sessions = sessions
+        self._settings = settings
+        self._wake = asyncio.Event()
+        self._specs: dict[str, JobFile] = {}
+        self.waiting: dict[GroupKey, str] = {}
+
+    def wake(self) -> None:
+        """Schedule at once instead of at the next tick."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        await repeat("scheduling", self.round, SCHEDULE_EVERY_S, self._wake)
+
+    async def round(self) -> None:
+        """Make one plan and carry it out."""
+        sessions = self._sessions.all()
+        if not any(s.wants_new_run or s.wants_tasks for s in sessions):
+            if not sessions:
+                self.waiting = {}
+            return
+        decided, offers = await self._writes.run(self._decide)
+        self.waiting = decided.waiting
+        for lease, offer in offers:
+            session = self._sessions.get(lease.agent_id)
+            if session is None:
+                continue  # it left meanwhile: its lease expires and the tasks come back
+            if lease.run_id is None:
+                session.wants_new_run = False
+            else:
+                session.wants_tasks.pop(lease.run_id, None)
+            session.send(lease=offer)
+        for end in decided.ended:
+            session = self._sessions.get(end.agent_id)
+            if session is not None and session.wants_tasks.pop(end.run_id, None) is not None:
+                session.send(no_work=fleet_pb2.NoWork(run_id=end.run_id))
+
+    def _decide(self, connection: Connection) -> tuple[Plan, list[tuple[Lease, fleet_pb2.LeaseOffer]]]:
+        now_ns = time.time_ns()
+        groups = self.groups(connection, now_ns)
+        active = self._active_runs(connection)
+        views = [s.view(active.get(s.agent_id, ())) for s in self._sessions.all()]
+        decided = plan(groups, views, now_ns / 1e9)
+        offers: list[tuple[Lease, fleet_pb2.LeaseOffer]] = []
+        for lease in decided.leases:
+            offer = self._grant(connection, lease, now_ns)
+            if offer is not None:
+                offers.append((lease, offer))
+        return decided, offers
+
+    def groups(self, connection: Connection, now_ns: int) -> list[Group]:
+        """Return the groups that have ready tasks."""
+        found: list[Group] = []
+        for ready in leases.ready_groups(connection, now_ns):
+            spec = self.spec(connection, ready.job_id)
+            entry = next(m for m in spec.models if m.id == ready.model_id)
+            found.append(
+                Group(
+                    key=(ready.job_id, ready.model_id, ready.hardware_index),
+                    requirement=requirement_of(spec, entry, ready.hardware_index),
+                    ready=ready.ready_count,
+                    concurrency=spec.concurrency,
+                    priority=ready.priority,
+                    submitted_s=ready.submitted_realtime_ns / 1e9,
+                )
+            )
+        return found
+
+    def impossible(self, spec: JobFile) -> list[str]:
+        """Return, for each part of a job that no connected agent could ever run, the reason."""
+        views = [s.view(()) for s in self._sessions.all()]
+        reasons: list[str] = []
+        for entry in spec.models:
+            for index in range(len(spec.hardware)):
+                reason = why_impossible(requirement_of(spec, entry, index), views)
+                if reason:
+                    reasons.append(f"model {entry.id}, hardware[{index}]: {reason}")
+        return reasons
+
+    def spec(self, connection: Connection, job_id: str) -> JobFile:
+        """Return a job's validated file (cached: it never changes)."""
+        if job_id not in self._specs:
+            self._specs[job_id] = JobFile.model_validate(json.loads(jobs.spec_json(connection, job_id)))
+        return self._specs[job_id]
+
+    def _active_runs(self, connection: Connection) -> dict[str, list[Run]]:
+        found: dict[str, list[Run]] = {}
+        for row in runs.active_runs(connection, [s.agent_id for s in self._sessions.all()]):
+            session = self._sessions.get(row.agent_id)
+            if session is None:
+                continue
+            devices = frozenset(json.loads(row.device_ids_json) or [CPU_DEVICE_ID])
+            key = (row.job_id, row.model_id, row.hardware_index)
+            found.setdefault(row.agent_id, []).append(Run(row.run_id, key, devices))
+        return found
+
+    def _grant(self, connection: Connection, lease: Lease, now_ns: int) -> fleet_pb2.LeaseOffer | None:
+        job_id, model_id, hardware_index = lease.key
+        session = self._sessions.get(lease.agent_id)
+        if session is None:
+            return None
+        run_id = lease.run_id or f"{job_id}-{uuid.uuid4().hex[:8]}"
+        device_ids = [d for d in lease.device_ids if d != CPU_DEVICE_ID]
+        if lease.run_id is None:
+            runs.insert_run(
+                connection,
+                run_id=run_id,
+                job_id=job_id,
+                model_id=model_id,
+                hardware_index=hardware_index,
+                agent_id=lease.agent_id,
+                boot_id=session.boot_id,
+                device_ids=list(lease.device_ids),
+                created_realtime_ns=now_ns,
+            )
+        tasks = leases.lease_tasks(
+            connection,
+            job_id=job_id,
+            model_id=model_id,
+            hardware_index=hardware_index,
+            run_id=run_id,
+            agent_id=lease.agent_id,
+            limit=lease.count,
+            expires_realtime_ns=now_ns + int(self._settings.lease_s * 1e9),
+            now_ns=now_ns,
+        )
+        if not tasks:
+            # Another coordinator took them first.
+            if lease.run_id is None:
+                runs.delete_run(connection, run_id)
+            return None
+        spec = self.spec(connection, job_id)
+        offer = fleet_pb2.LeaseOffer(run_id=run_id, tasks=[_task(t) for t in tasks])
+        if lease.run_id is None:
+            entry = next(m for m in spec.models if m.id == model_id)
+            warmup = jobs.first_queries(connection, job_id, spec.warmup)
+            offer.settings.CopyFrom(run_settings(job_id, spec, entry, device_ids, warmup))
+        return offer
+
+
+def requirement_of(spec: JobFile, entry: ModelEntry, hardware_index: int) -> Requirement:
+    """Return what tasks of one model on one hardware selector need."""
+    selector = Selector(**selector_of(spec.hardware[hardware_index].model_dump(exclude_none=True)))  # type: ignore[arg-type]
+    parallel = 1
+    for key in ("tensor_parallel_size", "pipeline_parallel_size"):
+        value = entry.engine_args.get(key, entry.engine_args.get(key.replace("_", "-"), 1))
+        parallel *= value if isinstance(value, int) and value > 0 else 1
+    # A model behind a URL uses no device of the agent: the host's processors stand for its slot.
+    device = "cpu" if entry.engine == "openai" and entry.device == "auto" else entry.device
+    return Requirement(
+        engine=entry.engine,
+        selector=selector,
+        energy=spec.energy,
+        device=device,
+        device_count=parallel,
+    )
+
+
+def run_settings(
+    job_id: str, spec: JobFile, entry: ModelEntry, device_ids: Sequence[str], warmup: Sequence[Any]
+) -> work_pb2.RunSettings:
+    """Return everything an agent needs to start the engine of a run."""
+    model = work_pb2.ModelSpec(
+        id=entry.id,
+        engine=entry.engine,
+        source=entry.source,
+        engine_args_json=json.dumps(entry.engine_args),
+    )
+    for name, value in (
+        ("params_b", entry.params_b),
+        ("active_params_b", entry.active_params_b),
+        ("input_price_per_mtok", entry.price.input_per_mtok if entry.price else None),
+        ("output_price_per_mtok", entry.price.output_per_mtok if entry.price else None),
+    ):
+        if value is not None:
+            setattr(model, name, value)
+    s = spec.sampling
+    sampling = work_pb2.SamplingSettings(
+        temperature=s.temperature,
+        top_p=s.top_p,
+        top_k=s.top_k,
+        min_p=s.min_p,
+        max_output_tokens=s.max_output_tokens,
+        seed=s.seed,
+        repetition_penalty=s.repetition_penalty,
+        thinking=s.thinking,
+    )
+    return work_pb2.RunSettings(
+        job_id=job_id,
+        model=model,
+        sampling=sampling,
+        concurrency=spec.concurrency,
+        query_timeout_s=spec.query_timeout_s,
+        load_timeout_s=spec.load_timeout_s,
+        energy=spec.energy,
+        baseline_s=0.0 if spec.energy == "off" else spec.baseline_s,
+        warmup=[_query(q) for q in warmup],
+        device_ids=device_ids,
+    )
+
+
+def _task(task: leases.LeasedTask) -> work_pb2.Task:
+    return work_pb2.Task(
+        task_id=task.task_id, attempt=task.attempt, repetition=task.repetition, query=_query(task)
+    )
+
+
+def _query(row: Any) -> work_pb2.Query:
+    return work_pb2.Query(query_id=row.query_id, text=row.text, messages_json=row.messages_json or "")

@@ -1,0 +1,294 @@
+"""The Fleet service: agents' sessions and their samples."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
+from harness_store import events, fleet, leases, runs, segments
+from harness_store.errors import StoreError
+
+from harness_coordinator.dispatch import Dispatcher
+from harness_coordinator.ingest import apply_messages
+from harness_coordinator.sample_columns import MalformedBatchError, columns_of
+from harness_coordinator.sessions import AgentSession, Sessions, devices_of
+from harness_coordinator.settings import RETRY_DELAYS_S, CoordinatorSettings
+from harness_coordinator.source_records import source_record
+from harness_coordinator.version import VERSION
+from harness_coordinator.write_queue import WriteQueue
+
+MAX_PENDING_MESSAGES = 256
+"""Messages of one session applied in one transaction."""
+
+_log = logging.getLogger(__name__)
+
+
+class FleetService(fleet_pb2_grpc.FleetServicer):
+    """Answers agents."""
+
+    def __init__(
+        self,
+        *,
+        writes: WriteQueue,
+        sessions: Sessions,
+        dispatcher: Dispatcher,
+        settings: CoordinatorSettings,
+        coordinator_id: str,
+        runs_over: asyncio.Event,
+    ) -> None:
+        self._writes = writes
+        self._sessions = sessions
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._coordinator_id = coordinator_id
+        self._runs_over = runs_over
+
+    async def Session(  # noqa: N802 - the name is the wire's
+        self, request_iterator: AsyncIterator[fleet_pb2.AgentMessage], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[fleet_pb2.CoordinatorMessage]:
+        """Serve one agent until it leaves, the link breaks, or a newer session of it arrives."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("body") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
+            return
+        hello = first.hello
+        try:
+            await self._writes.run(lambda c: self._register(c, hello))
+        except StoreError as error:
+            retry = isinstance(error, fleet.DuplicateNameError)
+            yield fleet_pb2.CoordinatorMessage(refusal=fleet_pb2.Refusal(reason=str(error), retry=retry))
+            return
+        session = AgentSession(
+            agent_id=hello.agent_id,
+            boot_id=hello.boot_id,
+            name=hello.name,
+            labels=dict(hello.labels),
+            engines=frozenset(e.name for e in hello.engines if e.available),
+            devices=devices_of(hello.sources, hello.host),
+        )
+        self._sessions.add(session)
+        session.send(
+            welcome=fleet_pb2.Welcome(
+                version=VERSION,
+                heartbeat_s=self._settings.heartbeat_s,
+                lease_s=self._settings.lease_s,
+                coordinator_id=self._coordinator_id,
+            )
+        )
+        reader = asyncio.create_task(self._read(session, request_iterator))
+        closed = asyncio.create_task(session.closed.wait())
+        try:
+            while True:
+                next_message = asyncio.create_task(session.outbox.get())
+                done, _ = await asyncio.wait(
+                    {next_message, reader, closed}, return_when=asyncio.FIRST_COMPLETED
+                )
+                if next_message in done:
+                    yield next_message.result()
+                    continue
+                next_message.cancel()
+                if reader in done:
+                    reader.result()
+                return
+        finally:
+            reader.cancel()
+            closed.cancel()
+            self._sessions.remove(session)
+
+    async def PushSamples(  # noqa: N802 - the name is the wire's
+        self, request_iterator: AsyncIterator[telemetry_pb2.SampleBatch], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[telemetry_pb2.SampleAck]:
+        """Store sample batches and acknowledge each once it is on disk."""
+        acks: asyncio.Queue[telemetry_pb2.SampleAck | None] = asyncio.Queue()
+        slots = asyncio.Semaphore(MAX_PENDING_MESSAGES)
+        pending: set[asyncio.Task[None]] = set()
+
+        async def store(block: segments.NewBlock, ack: telemetry_pb2.SampleAck) -> None:
+            try:
+                await self._writes.run(lambda c: segments.append_blocks(c, [block]))
+                acks.put_nowait(ack)
+            except Exception:  # noqa: BLE001 - not acknowledged: the agent sends it again
+                _log.exception("samples of %s were not stored", block.source_id)
+            finally:
+                slots.release()
+
+        async def read() -> None:
+            try:
+                async for batch in request_iterator:
+                    ack = telemetry_pb2.SampleAck(
+                        boot_id=batch.boot_id, source_id=batch.source_id, seq=batch.seq
+                    )
+                    try:
+                        block = _block(batch)
+                    except MalformedBatchError as error:
+                        _log.warning("agent %s sent samples that cannot be used: %s", batch.agent_id, error)
+                        acks.put_nowait(ack)  # asking for it again would not mend it
+                        continue
+                    await slots.acquire()
+                    task = asyncio.create_task(store(block, ack))
+                    pending.add(task)
+                    task.add_done_callback(pending.discard)
+            finally:
+                if pending:
+                    await asyncio.wait(set(pending))
+                acks.put_nowait(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            while (ack := await acks.get()) is not None:
+                yield ack
+        finally:
+            reader.cancel()
+
+    def _register(self, connection: Any, hello: fleet_pb2.Hello) -> None:
+        now_ns = time.time_ns()
+        fleet.register_agent(
+            connection,
+            agent_id=hello.agent_id,
+            name=hello.name,
+            boot_id=hello.boot_id,
+            clock_id=hello.clock_id,
+            version=hello.version,
+            hostname=hello.host.hostname,
+            host_json=json.dumps(MessageToDict(hello.host, preserving_proto_field_name=True)),
+            labels_json=json.dumps(dict(hello.labels)),
+            engines_json=json.dumps(
+                [MessageToDict(e, preserving_proto_field_name=True) for e in hello.engines]
+            ),
+            features_json=json.dumps(list(hello.features)),
+            coordinator_id=self._coordinator_id,
+            monotonic_ns=hello.monotonic_ns,
+            now_ns=now_ns,
+        )
+        fleet.upsert_sources(connection, hello.agent_id, [source_record(s) for s in hello.sources])
+
+    async def _read(
+        self, session: AgentSession, request_iterator: AsyncIterator[fleet_pb2.AgentMessage]
+    ) -> None:
+        """Read messages; those with a sequence number are applied in groups, in order, then acknowledged."""
+        inbox: asyncio.Queue[fleet_pb2.AgentMessage | None] = asyncio.Queue(MAX_PENDING_MESSAGES)
+
+        async def fill() -> None:
+            try:
+                async for message in request_iterator:
+                    await inbox.put(message)
+            finally:
+                await inbox.put(None)
+
+        filler = asyncio.create_task(fill())
+        try:
+            while True:
+                message = await inbox.get()
+                if message is None:
+                    return
+                group = [message]
+                while not inbox.empty() and len(group) < MAX_PENDING_MESSAGES:
+                    waiting = inbox.get_nowait()
+                    if waiting is None:
+                        await self._handle(session, group)
+                        return
+                    group.append(waiting)
+                await self._handle(session, group)
+        finally:
+            filler.cancel()
+
+    async def _handle(self, session: AgentSession, group: list[fleet_pb2.AgentMessage]) -> None:
+        kept = [m for m in group if m.seq > 0]
+        if kept:
+            applied = await self._writes.run(lambda c: apply_messages(c, session.agent_id, kept))
+            for boot in dict.fromkeys(m.boot_id for m in kept):
+                seq = max(m.seq for m in kept if m.boot_id == boot)
+                session.send(ack=fleet_pb2.Ack(boot_id=boot, seq=seq))
+            if applied.runs_over:
+                self._runs_over.set()
+                self._dispatcher.wake()
+        for message in group:
+            kind = message.WhichOneof("body")
+            if kind == "heartbeat":
+                await self._heartbeat(session, message.heartbeat)
+            elif kind == "work_request":
+                await self._work_request(session, message.work_request)
+            elif kind == "goodbye":
+                await self._writes.run(
+                    lambda c, m=message: events.add(
+                        c, kind="agent_left", agent_id=session.agent_id, detail=m.goodbye.reason
+                    )
+                )
+
+    async def _heartbeat(self, session: AgentSession, beat: fleet_pb2.Heartbeat) -> None:
+        received_ns = time.time_ns()
+        session.loaded_model = beat.loaded_model
+        expires_ns = received_ns + int(self._settings.lease_s * 1e9)
+        held = [(h.task_id, h.attempt) for h in beat.held]
+        watermarks = [(w.run_id, w.before_ns) for w in beat.watermarks]
+
+        def store(connection: Any) -> list[tuple[str, int]] | None:
+            known = fleet.heartbeat(
+                connection,
+                agent_id=session.agent_id,
+                boot_id=session.boot_id,
+                now_ns=received_ns,
+                loaded_model=beat.loaded_model,
+                spool_bytes=beat.spool_bytes,
+                dropped_samples=beat.dropped_samples,
+                clock_offset_ns=beat.clock_offset_ns if beat.HasField("clock_offset_ns") else None,
+                clock_offset_error_ns=(
+                    beat.clock_offset_error_ns if beat.HasField("clock_offset_error_ns") else None
+                ),
+                coordinator_id=self._coordinator_id,
+            )
+            if not known:
+                return None
+            for run_id, before_ns in watermarks:
+                runs.set_watermark(connection, run_id, before_ns)
+            return leases.renew(connection, session.agent_id, held, expires_ns)
+
+        lost = await self._writes.run(store)
+        if lost is None:
+            session.send(
+                refusal=fleet_pb2.Refusal(reason="this agent was removed from the fleet", retry=False)
+            )
+            session.closed.set()
+            return
+        reply = fleet_pb2.HeartbeatReply(
+            agent_sent_monotonic_ns=beat.sent_monotonic_ns,
+            received_realtime_ns=received_ns,
+            lost=[fleet_pb2.HeldTask(task_id=t, attempt=a) for t, a in lost],
+        )
+        reply.sent_realtime_ns = time.time_ns()
+        session.send(heartbeat_reply=reply)
+
+    async def _work_request(self, session: AgentSession, request: fleet_pb2.WorkRequest) -> None:
+        if request.run_id:
+            session.wants_tasks[request.run_id] = request.tasks
+        else:
+            # Everything an earlier process of this agent had to tell came before this request: what it
+            # still holds will never be finished.
+            now_ns = time.time_ns()
+            given_back = await self._writes.run(
+                lambda c: leases.release_older_boots(
+                    c, session.agent_id, session.boot_id, now_ns=now_ns, retry_delays_s=RETRY_DELAYS_S
+                )
+            )
+            if given_back:
+                self._runs_over.set()
+            session.wants_new_run = True
+        self._dispatcher.wake()
+
+
+def _block(batch: telemetry_pb2.SampleBatch) -> segments.NewBlock:
+    return segments.NewBlock(
+        agent_id=batch.agent_id,
+        boot_id=batch.boot_id,
+        source_id=batch.source_id,
+        clock_id=batch.clock_id,
+        seq=batch.seq,
+        columns=columns_of(batch),
+    )

@@ -1,0 +1,76 @@
+"""Measuring: turns runs that are over into joules, once their samples have arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+
+from harness_store import events, fleet, jobs, measurements, runs, segments
+from harness_store.database import Store
+from sqlalchemy import Connection
+
+from harness_coordinator.repeating import repeat
+from harness_coordinator.run_energy import compute_run_energy
+from harness_coordinator.settings import MEASURE_EVERY_S, CoordinatorSettings
+from harness_coordinator.write_queue import WriteQueue
+
+_log = logging.getLogger(__name__)
+
+
+class Measurer:
+    """One loop over runs whose energy is pending."""
+
+    def __init__(
+        self, store: Store, writes: WriteQueue, settings: CoordinatorSettings, runs_over: asyncio.Event
+    ) -> None:
+        self._store = store
+        self._writes = writes
+        self._settings = settings
+        self._runs_over = runs_over
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        await repeat("measuring", self.round, MEASURE_EVERY_S, self._runs_over)
+
+    async def round(self) -> None:
+        """Measure every run that is ready for it."""
+        for run_id in await asyncio.to_thread(self._ready):
+            rows = await asyncio.to_thread(self._compute, run_id)
+            await self._writes.run(lambda c, r=rows: store_energy(c, r))
+
+    def _ready(self) -> list[str]:
+        with self._store.read() as connection:
+            return [run.run_id for run in runs.pending_energy(connection) if self._covered(connection, run)]
+
+    def _covered(self, connection: Connection, run: runs.RunRow) -> bool:
+        """Whether samples cover the run, or will never do so."""
+        waited_s = (time.time_ns() - (run.over_realtime_ns or 0)) / 1e9
+        if waited_s > self._settings.samples_wait_s or run.end_ns is None or run.clock_id is None:
+            return True
+        gone = {s.source_id for s in fleet.sources_of(connection, run.agent_id) if s.gone_reason}
+        for source_id in json.loads(run.source_ids_json or "[]") + json.loads(
+            run.host_source_ids_json or "[]"
+        ):
+            if source_id in gone:
+                continue
+            covered_ns = segments.covered_until_ns(connection, run.agent_id, source_id, run.clock_id)
+            if covered_ns is None or covered_ns < run.end_ns:
+                return False
+        return True
+
+    def _compute(self, run_id: str) -> measurements.RunEnergyRows:
+        with self._store.read() as connection:
+            return compute_run_energy(connection, run_id, final=True)
+
+
+def store_energy(connection: Connection, rows: measurements.RunEnergyRows) -> None:
+    """Replace a run's energy rows and finish its job if that was the last thing it waited for."""
+    measurements.replace_run_energy(connection, rows, now_ns=time.time_ns())
+    if rows.reason:
+        events.add(connection, kind="energy_incomplete", run_id=rows.run_id, detail=rows.reason)
+        _log.warning("energy of run %s: %s", rows.run_id, rows.reason)
+    job_id = jobs.job_of_run(connection, rows.run_id)
+    if job_id:
+        jobs.finish_if_complete(connection, job_id, time.time_ns())
