@@ -10,14 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-import httpx
-
+from harness_backends.engines.http_connection import ConnectionBrokenError, ConnectionPool, HttpConnection
 from harness_backends.engines.sse import SseParser
 from harness_backends.engines.stream_result import FailureKind, StreamFailure, StreamResult
 
-CONNECT_TIMEOUT_S = 10.0
-IDLE_CONNECTION_S = 2.0
-"""llama.cpp and uvicorn close a connection idle for 5 s; ours must be gone before that."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 _MESSAGE_LIMIT = 500
@@ -44,21 +40,16 @@ class StreamClient:
             headers: sent with every request.
             keep_alive: use connections for more than one query.
         """
-        self._url = httpx.URL(f"{base_url.rstrip('/')}/chat/completions")
+        self._pool = ConnectionPool(f"{base_url.rstrip('/')}/chat/completions", keep_alive=keep_alive)
+        self._headers = [
+            ("Host", self._pool.authority),
+            ("Content-Type", "application/json"),
+            ("Accept", "text/event-stream"),
+            *(headers or {}).items(),
+        ]
         # Serialised once: only the messages differ between queries.
         self._body_head = json.dumps({**body, "stream": True})[:-1].encode() + b', "messages": '
-        self._keep_alive = keep_alive
         self._output_limit = body.get("max_tokens")
-        self._client = httpx.AsyncClient(
-            headers={"Content-Type": "application/json", "Accept": "text/event-stream", **(headers or {})},
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=None if keep_alive else 0,
-                keepalive_expiry=IDLE_CONNECTION_S,
-            ),
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            trust_env=False,
-        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,7 +59,7 @@ class StreamClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        self._pool.close()
 
     async def ask(self, messages: Sequence[Message], timeout_s: float, retries: int = 0) -> StreamResult:
         """Send a query, and again with growing pauses while the endpoint is busy or broken.
@@ -112,43 +103,39 @@ class StreamClient:
             )
         except _Failed as failed:
             failure = failed.failure
-        except httpx.ConnectError as error:
-            failure = StreamFailure(FailureKind.CONNECT, f"{self._url.host} cannot be reached: {error}")
-        except httpx.HTTPError as error:
-            kind = FailureKind.CUT if answer.began else FailureKind.CONNECT
-            failure = StreamFailure(
-                kind, f"the connection broke ({answer.progress()}): {type(error).__name__} {error}".rstrip()
-            )
+        except ConnectionBrokenError as broken:
+            kind = FailureKind.CUT if broken.began else FailureKind.CONNECT
+            failure = StreamFailure(kind, f"the connection broke ({answer.progress()}): {broken}")
+        except OSError as error:
+            failure = StreamFailure(FailureKind.CONNECT, f"{self._pool.host} cannot be reached: {error}")
         # A whole answer ends with its last bytes, not with the bookkeeping after them.
         return answer.result(answer.last_ns if failure is None else time.monotonic_ns(), failure)
 
     async def _exchange(self, content: bytes, answer: _Answer) -> None:
-        response = await self._send(content, answer)
-        try:
-            if response.status_code != httpx.codes.OK:
-                raise _Failed(_http_failure(response, await response.aread()))
-            answer.began = True
-            parser = SseParser()
-            async for received in response.aiter_raw():
-                answer.last_ns = t_ns = time.monotonic_ns()
-                for data in parser.feed(received):
-                    answer.take(data, t_ns)
-        finally:
-            await response.aclose()
-        if not answer.finish_reason and not answer.done:
-            raise _Failed(StreamFailure(FailureKind.CUT, f"the stream ended early ({answer.progress()})"))
+        parser = SseParser()
 
-    async def _send(self, content: bytes, answer: _Answer) -> httpx.Response:
-        request = self._client.build_request("POST", self._url, content=content)
+        def take(received: bytes, t_ns: int) -> None:
+            answer.last_ns = t_ns
+            for data in parser.feed(received):
+                answer.take(data, t_ns)
+
+        connection = await self._pool.take()
         try:
-            return await self._client.send(request, stream=True)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            if not self._keep_alive:
+            status, error_body = await connection.post(self._pool.target, self._headers, content, take)
+        except ConnectionBrokenError as broken:
+            if broken.began or connection.exchanges == 1:
                 raise
             # The server closed an idle connection just as it was used again; on a new one the query stands.
             answer.start_ns = time.monotonic_ns()
-            request = self._client.build_request("POST", self._url, content=content)
-            return await self._client.send(request, stream=True)
+            connection = await self._pool.open()
+            status, error_body = await connection.post(self._pool.target, self._headers, content, take)
+        if status != 200:
+            failure = _http_failure(status, connection, error_body)
+            self._pool.give_back(connection)
+            raise _Failed(failure)
+        self._pool.give_back(connection)
+        if not answer.finish_reason and not answer.done:
+            raise _Failed(StreamFailure(FailureKind.CUT, f"the stream ended early ({answer.progress()})"))
 
 
 _ASK_AGAIN = frozenset({FailureKind.RATE_LIMITED, FailureKind.SERVER, FailureKind.CONNECT})
@@ -173,7 +160,6 @@ class _Answer:
         self.last_ns = 0
         self.chunk_ns: list[int] = []
         self.finish_reason = ""
-        self.began = False
         self.done = False
 
     def progress(self) -> str:
@@ -255,22 +241,17 @@ def _seconds(milliseconds: object) -> float | None:
     return milliseconds / 1000.0 if isinstance(milliseconds, int | float) else None
 
 
-def _http_failure(response: httpx.Response, body: bytes) -> StreamFailure:
-    status = response.status_code
+def _http_failure(status: int, connection: HttpConnection, body: bytes) -> StreamFailure:
     message = body[:_MESSAGE_LIMIT].decode("utf-8", "replace").strip()
     with contextlib.suppress(ValueError, AttributeError):
         message = _error_text(json.loads(body).get("error")) or message
-    if status == httpx.codes.TOO_MANY_REQUESTS:
+    if status == 429:
         kind = FailureKind.RATE_LIMITED
     else:
-        kind = (
-            FailureKind.SERVER
-            if status >= 500 or status == httpx.codes.REQUEST_TIMEOUT
-            else FailureKind.REFUSED
-        )
+        kind = FailureKind.SERVER if status >= 500 or status == 408 else FailureKind.REFUSED
     retry_after_s: float | None = None
     with contextlib.suppress(ValueError):
-        retry_after_s = float(response.headers.get("retry-after", "none"))
+        retry_after_s = float(connection.header("retry-after") or "none")
     return StreamFailure(kind, f"HTTP {status}: {message}", retry_after_s)
 
 
