@@ -1,0 +1,94 @@
+"""Job files: what is accepted, and the one sentence that a wrong one gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness_coordinator.jobfile import JobFileError, load_job_file, parse_job
+
+CONTRACT = """
+name: arithmetic-small
+dataset: {path: queries.jsonl, limit: 100}
+models:
+  - {id: smollm2-135m, engine: llamacpp, source: some.gguf, params_b: 0.135, engine_args: {n_threads: 2},
+     price: {input_per_mtok: 0.0, output_per_mtok: 0.0}}
+hardware: [{vendor: nvidia, name: "*H200*"}, {labels: {site: lab-a}}, any]
+sampling: {temperature: 0.6, top_p: 0.95, top_k: 20, min_p: 0.0, max_output_tokens: 4096}
+concurrency: 8
+repetitions: 3
+warmup: 5
+energy: measured
+evaluation: {method: exact_match}
+priority: 0
+"""
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "name": "j",
+        "dataset": {"path": "q.jsonl"},
+        "models": [{"id": "m", "engine": "llamacpp", "source": "m.gguf"}],
+    }
+    return {**base, **changes}
+
+
+def test_the_documented_job_file_is_accepted_whole(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(CONTRACT)
+    spec = load_job_file(path)
+    assert spec.hardware[0].vendor == "nvidia"
+    assert spec.hardware[1].labels == {"site": "lab-a"}
+    assert spec.hardware[2].model_dump(exclude_none=True) == {"labels": {}}
+    assert (spec.concurrency, spec.repetitions, spec.warmup) == (8, 3, 5)
+
+
+def test_defaults_are_the_profiling_papers_decoding_settings() -> None:
+    s = parse_job(job(), origin="x").sampling
+    assert (s.temperature, s.top_p, s.top_k, s.min_p, s.max_output_tokens) == (0.6, 0.95, 20, 0.0, 4096)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"concurency": 8}, "unknown key `concurency`; did you mean `concurrency`?"),
+        ({"sampling": {"temprature": 1}}, "unknown key `sampling.temprature`; did you mean `temperature`?"),
+        (
+            {"models": [{"id": "m", "engine": "llamacpp", "sorce": "x"}]},
+            "unknown key `models[0].sorce`; did you mean `source`?",
+        ),
+        ({"concurrency": 0}, "`concurrency`: Input should be greater than or equal to 1, not 0"),
+        ({"energy": "guess"}, "`energy`: Input should be 'measured', 'estimated-ok' or 'off', not 'guess'"),
+        ({"models": []}, "`models`: List should have at least 1 item"),
+        ({"dataset": {}}, "give either `path`"),
+        ({"attribution": "exclusive", "concurrency": 2}, "`exclusive` needs concurrency 1, not 2"),
+        (
+            {"models": [{"id": "m", "engine": "a"}, {"id": "m", "engine": "b"}]},
+            "the id 'm' is given twice",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_with_the_way_out(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        parse_job(job(**changes), origin="job.yaml")
+    assert str(caught.value).startswith("job.yaml: ")
+    assert said in str(caught.value)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(JobFileError, match="`dataset` is missing"):
+        parse_job({"name": "x", "models": [{"id": "m", "engine": "e"}]}, origin="job.yaml")
+
+
+def test_a_missing_file_and_broken_yaml_name_the_file_and_line(tmp_path: Path) -> None:
+    with pytest.raises(JobFileError, match=r"nowhere\.yaml: there is no such job file"):
+        load_job_file(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: x\nmodels: [}\n")
+    with pytest.raises(JobFileError, match=r"broken\.yaml: line 2:"):
+        load_job_file(broken)
+    listing = tmp_path / "list.yaml"
+    listing.write_text("- a\n")
+    with pytest.raises(JobFileError, match="a job file is a mapping"):
+        load_job_file(listing)
