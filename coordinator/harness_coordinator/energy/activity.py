@@ -49,7 +49,9 @@ def activity_of(queries: CleanQueries) -> Activity | None:
     def running(rows: np.ndarray, weight: Float64 | None = None) -> Float64:
         """Sum of weights of the stretches open in each piece; whole numbers where no weight is given."""
         one = None if weight is None else weight[rows]
-        return np.cumsum(np.bincount(first[rows], one, size) - np.bincount(last[rows], one, size))[:-1]
+        return np.cumsum(np.bincount(first[rows], one, size) - np.bincount(last[rows], one, size))[
+            :-1
+        ].astype(float)
 
     everything = np.arange(len(segments.query))
     before, after = np.flatnonzero(segments.prefill), np.flatnonzero(~segments.prefill)

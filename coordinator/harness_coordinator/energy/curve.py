@@ -96,8 +96,8 @@ class EnergyCurve:
 
         Hard envelope, for t in the interval k with edges (t0, E0), (t1, E1) of slack u0, u1:
 
-            U = min(E1 + ceiling (t - t1 + u1)+ , E0 + ceiling (t - t0 + u0)) - floor (t1 - u1 - t)+
-            L = max(E0 - ceiling (t0 + u0 - t)+ , E1 - ceiling (t1 + u1 - t)) + floor (t - t0 - u0)+
+            U = min(E1 + ceiling (t - t1 + u1)+ - floor (t1 - u1 - t)+ , E0 + ceiling (t - t0 + u0))
+            L = max(E0 - ceiling (t0 + u0 - t)+ + floor (t - t0 - u0)+ , E1 - ceiling (t1 + u1 - t))
 
         and, where the shape inside the interval was modelled, no wider than the 99 % of the bridge.
         """
@@ -111,10 +111,15 @@ class EnergyCurve:
         unsure = edges.spread_j[k]
         middle = self.at(t)
         ceiling, floor = self.ceiling_w, self.floor_w
-        upper = np.minimum(e1 + unsure + ceiling * np.maximum(t - t1 + u1, 0), e0 + ceiling * (t - t0 + u0))
-        upper = np.minimum(upper, np.maximum(e1 + unsure - floor * np.maximum(t1 - u1 - t, 0), middle))
-        lower = np.maximum(e0 - ceiling * np.maximum(t0 + u0 - t, 0), e1 - unsure - ceiling * (t1 + u1 - t))
-        lower = np.maximum(lower, np.minimum(e0 + floor * np.maximum(t - t0 - u0, 0), middle))
+        early, late = t - t1 + u1, t0 + u0 - t
+        upper = np.minimum(
+            e1 + unsure + ceiling * np.maximum(early, 0) - floor * np.maximum(-early, 0),
+            e0 + ceiling * (t - t0 + u0),
+        )
+        lower = np.maximum(
+            e0 - ceiling * np.maximum(late, 0) + floor * np.maximum(-late, 0),
+            e1 - unsure - ceiling * (t1 + u1 - t),
+        )
         below = np.maximum(middle - lower, 0.0) + edges.resolution_j
         above = np.maximum(upper - middle, 0.0) + edges.resolution_j
         if self.spread is not None:
@@ -142,8 +147,9 @@ class EnergyCurve:
     def unsure_between(self, start_s: Float64, end_s: Float64) -> tuple[Float64, Float64]:
         """Energy that whole intervals inside each window may be wrong by (J), and its time outside all data (s)."""
         edges = self.edges
-        total = np.append(0.0, np.cumsum(np.where(edges.known, 0.0, edges.spread_j)))
-        square = np.append(0.0, np.cumsum(np.where(edges.known, edges.spread_j**2, 0.0)))
+        adds = np.ones(len(edges.known), bool) if edges.spread_adds else ~edges.known
+        total = np.append(0.0, np.cumsum(np.where(adds, edges.spread_j, 0.0)))
+        square = np.append(0.0, np.cumsum(np.where(adds, 0.0, edges.spread_j**2)))
         guessed = np.interp(end_s, edges.t_s, total) - np.interp(start_s, edges.t_s, total)
         noise = np.interp(end_s, edges.t_s, square) - np.interp(start_s, edges.t_s, square)
         first, last = edges.t_s[0], edges.t_s[-1]

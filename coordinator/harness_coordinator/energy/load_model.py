@@ -33,13 +33,13 @@ class Observations:
         """Number of windows."""
         return len(self.start_s)
 
-    def thinned(self) -> Observations:
-        """At most `MOST_OBSERVATIONS` of them, in unbroken stretches over the whole record."""
+    def thinned(self, most: int = MOST_OBSERVATIONS) -> Observations:
+        """At most that many of them, in unbroken stretches over the whole record."""
         count = len(self)
-        if count <= MOST_OBSERVATIONS:
+        if count <= most:
             return self
         stretches = 40
-        length = MOST_OBSERVATIONS // stretches
+        length = most // stretches
         begin = np.linspace(0, count - length, stretches).astype(np.int64)
         rows = (begin[:, None] + np.arange(length)).ravel()
         return Observations(self.start_s[rows], self.end_s[rows], self.energy_j[rows])

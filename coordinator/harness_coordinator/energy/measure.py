@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from harness_coordinator.energy.alpha import Alpha, fit_alpha
 from harness_coordinator.energy.baseline import BaselineLine, measure_baselines
 from harness_coordinator.energy.conserve import check_conservation
+from harness_coordinator.energy.cross_check import cross_check
 from harness_coordinator.energy.flags import throttle_flags
 from harness_coordinator.energy.intake import NS, Bool, CleanQueries, clean_queries, clean_samples, seconds
 from harness_coordinator.energy.records import (
@@ -18,16 +21,10 @@ from harness_coordinator.energy.records import (
     SourceEnergy,
     SourceTraits,
 )
-from harness_coordinator.energy.rows import query_rows
+from harness_coordinator.energy.rows import query_rows, with_check
 from harness_coordinator.energy.segments import METHODS, make_segments
-from harness_coordinator.energy.source_curve import build_curve, choose_kind
+from harness_coordinator.energy.source_curve import SourceCurve, build_curve, choose_kind
 from harness_coordinator.energy.sweep import share_energy
-
-DEFAULT_ALPHA = 0.25
-"""Output tokens that a prompt token counts for where too few queries tell.
-
-Prompt tokens run through the model in one batch and share each weight read, so they cost a fraction of an
-output token at small batch."""
 
 ATTRIBUTIONS = METHODS
 KINDS = ("auto", "counter", "power")
@@ -45,6 +42,7 @@ def measure_source(
     method: str = "auto",
     inside: str = "auto",
     alpha: float | None = None,
+    activity: QueryColumns | None = None,
 ) -> SourceEnergy:
     """Measure what one source used over a run and divide it among the queries of the run.
 
@@ -59,6 +57,8 @@ def measure_source(
         inside: `shape` lets energy inside an update period follow the queries, `linear` does not, `auto`
             does where the queries explain the measured energies.
         alpha: output tokens that a prompt token counts for; fitted when None.
+        activity: when the engine worked, where that is not told by `queries` (windows to be integrated, say);
+            the windows are then taken at their own times, whatever the lag of the activity's stamps.
 
     Returns:
         Joules of the source and of each query, aligned with `queries`.
@@ -72,24 +72,40 @@ def measure_source(
     clean = clean_samples(samples)
     kind, kind_flags = choose_kind(traits, clean, method)
     stamped = clean_queries(queries, clean.origin_ns)
-    source = build_curve(traits, clean, kind, stamped, inside)
+    loads = stamped if activity is None else clean_queries(activity, clean.origin_ns)
+    source = build_curve(traits, clean, kind, loads, inside)
     curve = source.curve
-    asked = stamped.earlier_by(source.lag_s) if source.lag_s else stamped
+    asked = stamped.earlier_by(source.lag_s) if activity is None else stamped
     baselines, baseline_flags = measure_baselines(curve, baseline_windows_ns)
     line = BaselineLine.through(baselines, clean.origin_ns)
-    weight = DEFAULT_ALPHA if alpha is None else alpha
+    weight = _alpha(alpha, attribution, source, loads, asked)
     window_s = (window_ns[0] - clean.origin_ns) * NS, (window_ns[1] - clean.origin_ns) * NS
-    segments = make_segments(asked, attribution, weight)
+    segments = make_segments(asked, attribution, weight.value)
     shares = share_energy(curve, segments, len(asked), window_s, line)
+    device = curve.window_j(np.array(window_ns[0]), np.array(window_ns[1]))
     conditions = _conditions(queries, asked, samples, clean.origin_ns, attribution)
     if attribution == "exclusive":
         conditions["overlap"] = _overlapping(asked)
     rows = query_rows(curve, asked, shares, window_s=window_s, baseline=line, conditions=conditions)
+    check = None
+    if kind == "counter" and np.count_nonzero(~np.isnan(clean.power_w)) >= 2:
+        power_traits = replace(traits, energy_source="power")
+        other = build_curve(power_traits, clean, "power", loads, "linear").curve
+        check = cross_check(
+            other,
+            asked,
+            segments,
+            window_s=window_s,
+            baseline=line,
+            device=(float(device[1]), float(device[2])),
+            low_j=rows.joules_low,
+            high_j=rows.joules_high,
+        )
+        rows = with_check(rows, check.joules, check.disagrees)
     counted = asked.counted & np.isfinite(rows.joules)
     attributed = float(rows.joules[counted].sum())
     unattributed = shares.unattributed_j + float(rows.joules[~asked.counted & np.isfinite(rows.joules)].sum())
     check_conservation(shares.device_j, attributed, unattributed, f"source {traits.source_id}")
-    device = curve.window_j(np.array(window_ns[0]), np.array(window_ns[1]))
     coverage = float(curve.coverage(np.array(window_ns[0]), np.array(window_ns[1])))
     name = "estimated" if traits.energy_source == "estimated" else kind
     return SourceEnergy(
@@ -107,24 +123,41 @@ def measure_source(
         unattributed_joules=unattributed,
         coverage=coverage,
         baselines=tuple(baselines),
-        alpha=weight if attribution == "tokens" else math.nan,
-        alpha_standard_error=math.nan,
+        alpha=weight.value if attribution == "tokens" else math.nan,
+        alpha_standard_error=weight.standard_error,
         flags=_run_flags(
             clean.flags,
             kind_flags,
             source.flags,
             baseline_flags,
+            ("alpha_default",) if attribution == "tokens" and alpha is None and weight.assumed else (),
+            ("counter_disagrees",) if check is not None and check.device_disagrees else (),
             baseline=line is not None,
             estimated=name == "estimated",
             coverage=coverage,
         ),
         queries=rows,
+        cross_check_joules=math.nan if check is None else check.device_j,
+        cross_check_method="" if check is None else "power-linear",
         period_s=curve.edges.period_s,
         lag_s=source.lag_s,
         lag_standard_error_s=source.lag_standard_error_s,
         load_levels=source.levels,
         explained=source.explained,
     )
+
+
+def _alpha(
+    given: float | None, attribution: str, source: SourceCurve, loads: CleanQueries, asked: CleanQueries
+) -> Alpha:
+    if attribution != "tokens":
+        return Alpha(math.nan)
+    if given is not None:
+        return Alpha(given)
+    known = int(np.count_nonzero(np.isfinite(loads.output_tokens) & np.isfinite(loads.prompt_tokens)))
+    if not known and not np.isfinite(asked.output_tokens).any():
+        return Alpha(math.nan)
+    return fit_alpha(source.activity, source.seen, known, source.seen_lag_s)
 
 
 def _check_arguments(window_ns: tuple[int, int], attribution: str, method: str, inside: str) -> None:
@@ -149,7 +182,7 @@ def _conditions(
         & ~np.isfinite(asked.first_s)
         & asked.usable
     }
-    if attribution == "tokens":
+    if attribution == "tokens" and known.any():
         conditions["tokens_unknown"] = ~known
     if len(samples.throttle_bits):
         poll_s = seconds(samples.t_ns, origin_ns)

@@ -29,6 +29,8 @@ class SourceTraits:
     counter_period_s: float = NAN
     averaging_s: float = NAN
     contained_in: str = ""
+    gain_error: float = NAN
+    """Stated relative gain error of the power reading; NaN: the 5 % that on-board sensors are known for."""
 
 
 @dataclass(frozen=True, slots=True)

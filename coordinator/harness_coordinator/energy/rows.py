@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from harness_coordinator.energy.baseline import BaselineLine
@@ -110,3 +112,12 @@ def _touches(curve: EnergyCurve, marked: Bool, queries: CleanQueries) -> Bool:
     lo = np.clip(np.searchsorted(curve.edges.t_s, queries.start_s, side="right") - 1, 0, last)
     hi = np.clip(np.searchsorted(curve.edges.t_s, queries.end_s, side="left"), 1, last + 1)
     return before[np.maximum(hi, lo + 1)] > before[lo]
+
+
+def with_check(rows: QueryEnergy, joules: Float64, disagrees: Bool) -> QueryEnergy:
+    """Add the other measure's joules to the rows, and the flag where the two cannot both be right."""
+    flags = [
+        (*own, "counter_disagrees") if differs else own
+        for own, differs in zip(rows.flags, disagrees.tolist(), strict=True)
+    ]
+    return replace(rows, flags=flags, cross_check_joules=joules)

@@ -41,7 +41,7 @@ def make_segments(queries: CleanQueries, attribution: str, alpha: float) -> Segm
     """
     index = np.flatnonzero(queries.usable & (queries.end_s > queries.start_s))
     start, first, end = queries.start_s[index], queries.first_s[index], queries.end_s[index]
-    prompt = _known_or_typical(queries.prompt_tokens, 0.0)[index] * alpha
+    prompt = _known_or_typical(queries.prompt_tokens, 0.0)[index] * (0.0 if np.isnan(alpha) else alpha)
     output = _known_or_typical(queries.output_tokens, 1.0)[index]
     split = np.isfinite(first)
     first = np.where(split, first, start)

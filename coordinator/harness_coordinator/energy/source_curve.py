@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness_coordinator.energy.activity import activity_of
+from harness_coordinator.energy.activity import Activity, activity_of
 from harness_coordinator.energy.counter import find_changes
 from harness_coordinator.energy.curve import EnergyCurve, linear_curve
 from harness_coordinator.energy.edges import Edges, extend_to
+from harness_coordinator.energy.frames import frame_edges
 from harness_coordinator.energy.intake import CleanQueries, CleanSamples
 from harness_coordinator.energy.load_model import (
     FEWEST_OBSERVATIONS,
@@ -19,8 +20,15 @@ from harness_coordinator.energy.load_model import (
     fit_lag,
     fit_levels,
 )
-from harness_coordinator.energy.power import STATED_GAIN_ERROR, find_updates, trapezoid_edges
+from harness_coordinator.energy.power import (
+    STATED_GAIN_ERROR,
+    Readings,
+    averaged_edges,
+    read_updates,
+    trapezoid_edges,
+)
 from harness_coordinator.energy.records import NAN, BadSamplesError, SourceTraits
+from harness_coordinator.energy.seen_power import SHORTEST_WINDOW_S, fit_seen, observed, seen_curve
 from harness_coordinator.energy.shape import shape_curve
 from harness_coordinator.energy.ticks import edges_at_ticks
 
@@ -48,7 +56,12 @@ class SourceCurve:
     lag_s: float = NAN
     lag_standard_error_s: float = NAN
     explained: float = NAN
-    levels: tuple[tuple[str, float], ...] = field(default_factory=tuple)
+    levels: tuple[tuple[str, float], ...] = ()
+    activity: Activity | None = None
+    seen: Observations | None = None
+    """What the instrument saw, for fitting; on its own clock."""
+    seen_lag_s: float = 0.0
+    """The load at time t of `seen` is the activity at t plus this."""
 
 
 def choose_kind(traits: SourceTraits, samples: CleanSamples, method: str) -> tuple[str, tuple[str, ...]]:
@@ -90,25 +103,47 @@ def _contradicts(samples: CleanSamples) -> bool:
 
 
 def build_edges(traits: SourceTraits, samples: CleanSamples, kind: str) -> Edges:
-    """Edges of the chosen measure; at least two.
+    """Edges of a counter or of frames; at least two.
 
     Raises:
         BadSamplesError: fewer than two edges: there is nothing to integrate between.
     """
-    if kind == "power":
-        updates = find_updates(samples, traits.power_period_s)
-        edges = trapezoid_edges(updates, traits.power_period_s, traits.averaging_s, STATED_GAIN_ERROR)
-        last_poll_s = updates.last_poll_s
+    if kind == "frame":
+        return frame_edges(samples)
+    changes = find_changes(samples, traits.counter_wrap_j)
+    if len(changes) < 2:
+        raise _too_few(traits, samples, kind)
+    edges = edges_at_ticks(changes, traits.counter_period_s, traits.counter_resolution_j)
+    return extend_to(edges, changes.last_poll_s)
+
+
+def build_power_edges(traits: SourceTraits, samples: CleanSamples) -> tuple[Edges, Readings]:
+    """Edges of a power sensor, and its readings; at least two.
+
+    Raises:
+        BadSamplesError: fewer than two readings.
+    """
+    readings = read_updates(samples, traits.power_period_s)
+    if len(readings.t_s) < 2:
+        raise _too_few(traits, samples, "power")
+    gain_error = traits.gain_error if traits.gain_error >= 0 else STATED_GAIN_ERROR
+    if averages_its_period(traits.averaging_s, readings):
+        edges = averaged_edges(readings, gain_error)
     else:
-        changes = find_changes(samples, traits.counter_wrap_j)
-        edges = edges_at_ticks(changes, traits.counter_period_s, traits.counter_resolution_j)
-        last_poll_s = changes.last_poll_s
-    if len(edges) < 2:
-        raise BadSamplesError(
-            f"source {traits.source_id or 'without a name'}: its {kind} changed fewer than two times in "
-            f"{len(samples.t_s)} samples, so no energy can be told; record for longer"
-        )
-    return extend_to(edges, last_poll_s)
+        edges = trapezoid_edges(readings, traits.averaging_s, gain_error)
+    return extend_to(edges, readings.last_poll_s), readings
+
+
+def averages_its_period(averaging_s: float, readings: Readings) -> bool:
+    """Whether each reading is the mean over just the time since the one before: then nothing goes unseen."""
+    return readings.locked and abs(averaging_s / readings.period_s - 1) < 0.1
+
+
+def _too_few(traits: SourceTraits, samples: CleanSamples, kind: str) -> BadSamplesError:
+    return BadSamplesError(
+        f"source {traits.source_id or 'without a name'}: its {kind} changed fewer than two times in "
+        f"{len(samples.t_s)} samples, so no energy can be told; record for longer"
+    )
 
 
 def power_limits(edges: Edges, max_power_w: float) -> tuple[float, float]:
@@ -150,21 +185,68 @@ def build_curve(
         queries: when the engine worked.
         inside: `linear`, `shape`, or `auto` for shape where the queries explain held-out intervals clearly.
     """
-    edges = build_edges(traits, samples, kind)
+    if kind == "power":
+        edges, readings = build_power_edges(traits, samples)
+    else:
+        edges, readings = build_edges(traits, samples, kind), None
     floor_w, ceiling_w = power_limits(edges, traits.max_power_w)
     curve = linear_curve(samples.origin_ns, edges, floor_w, ceiling_w)
     straight = SourceCurve(curve, kind, "linear", edges.flags)
-    activity = activity_of(queries) if inside != "linear" else None
+    activity = activity_of(queries)
     if activity is None:
         return straight
+    straight = replace(straight, activity=activity)
+    if readings is not None and not averages_its_period(traits.averaging_s, readings):
+        return _seen(straight, activity, readings, traits.averaging_s, inside)
+    return _shaped(straight, activity, inside)
+
+
+def _shaped(straight: SourceCurve, activity: Activity, inside: str) -> SourceCurve:
+    """Bend a curve whose intervals hold measured energy to the load, where the load explains it."""
+    edges = straight.curve.edges
     sure = edges.known & edges.covered
     seen = Observations(edges.t_s[:-1][sure], edges.t_s[1:][sure], np.diff(edges.energy_j)[sure]).thinned()
-    if len(seen) < FEWEST_OBSERVATIONS:
+    straight = replace(straight, seen=seen)
+    if inside == "linear" or len(seen) < FEWEST_OBSERVATIONS:
         return straight
     lag_s, lag_error_s = fit_lag(activity, seen, LAG_REACH_S)
     explained = explained_held_out(activity, seen, lag_s)
     if inside == "auto" and explained < CLEARLY_EXPLAINED:
         return replace(straight, explained=explained)
     model, _ = fit_levels(activity, seen, lag_s)
-    bent = shape_curve(curve, activity, model, lag_error_s)
-    return SourceCurve(bent, kind, "shape", edges.flags, lag_s, lag_error_s, explained, model.named())
+    return replace(
+        straight,
+        curve=shape_curve(straight.curve, activity, model, lag_error_s),
+        inside="shape",
+        lag_s=lag_s,
+        seen_lag_s=lag_s,
+        lag_standard_error_s=lag_error_s,
+        explained=explained,
+        levels=model.named(),
+    )
+
+
+def _seen(
+    straight: SourceCurve, activity: Activity, readings: Readings, averaging_s: float, inside: str
+) -> SourceCurve:
+    """Integrate the load fitted to what a power sensor saw, where the load explains it.
+
+    The sensor's delay and the stamps' lag cannot be told apart; the curve is on the clock of the stamps.
+    """
+    if len(readings.t_s) < FEWEST_OBSERVATIONS:
+        return straight
+    if inside == "linear":
+        assumed_s = averaging_s if averaging_s > 0 else SHORTEST_WINDOW_S
+        return replace(straight, seen=observed(readings, assumed_s).thinned())
+    fit = fit_seen(activity, readings, averaging_s)
+    straight = replace(straight, seen=observed(readings, fit.window_s).thinned(), seen_lag_s=fit.model.lag_s)
+    if inside == "auto" and not (fit.explained >= CLEARLY_EXPLAINED and fit.beats_lines):
+        return replace(straight, explained=fit.explained)
+    return replace(
+        straight,
+        curve=seen_curve(straight.curve, activity, readings, fit),
+        inside="shape",
+        lag_standard_error_s=fit.lag_error_s,
+        explained=fit.explained,
+        levels=(*fit.model.named(), ("sensor_window_s", fit.window_s), ("sensor_lag_s", fit.model.lag_s)),
+    )

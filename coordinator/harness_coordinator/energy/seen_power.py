@@ -1,0 +1,137 @@
+"""A power sensor that sees part of the time: the load's levels are fitted to what it saw, then integrated.
+
+An A100 or H100 shows, every 100 ms, the mean of 25 ms: any integral of its readings aliases with the load
+(arXiv 2312.02741). But each reading is the modelled power averaged over the sensor's window, with its delay:
+
+    P_n = p_idle + sum_j c_j (F_j(t_n + lag) - F_j(t_n + lag - w)) / w
+
+with F_j the running sums of the activity. Window w and lag are those that leave the least unexplained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harness_coordinator.energy.activity import Activity
+from harness_coordinator.energy.curve import EnergyCurve, Spread
+from harness_coordinator.energy.load_model import (
+    LoadModel,
+    Observations,
+    explained_held_out,
+    fit_lag,
+    fit_levels,
+)
+from harness_coordinator.energy.power import Readings
+from harness_coordinator.energy.records import Float64
+from harness_coordinator.energy.shape import NORMAL_99
+
+WINDOWS_S = (0.001, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
+"""Averaging windows tried where the source does not state its own (known sensors: 10, 25, 100, 1000 ms)."""
+SHORTEST_WINDOW_S = 0.001
+SEARCH_READINGS = 4000
+"""Readings used to choose among windows and delays."""
+DRIFT_READINGS = 301
+"""Readings over which what the model missed is averaged before it is added back, for a sensor that sees part of the
+time: drift over half a minute is kept, the beat of the sensor with the load is not."""
+LOCAL_READINGS = 11
+"""The same for a sensor that sees all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFit:
+    """A load model fitted to a sensor's readings."""
+
+    model: LoadModel
+    window_s: float
+    """Time that one reading averages over, s."""
+    lag_error_s: float
+    explained: float
+    beats_lines: bool
+    """Whether it foretells readings better than the straight line between their neighbours does."""
+
+
+def fit_seen(activity: Activity, readings: Readings, averaging_s: float) -> SeenFit:
+    """Fit the load's levels, and the sensor's window and delay, to its readings.
+
+    Args:
+        activity: load on the clock of the stamps.
+        readings: updates of the sensor.
+        averaging_s: window it averages over if known, s; else the known kinds of sensor are tried.
+    """
+    steady = readings.period_s if readings.period_s > 0 else 0.1
+    if averaging_s >= 0:
+        candidates: tuple[float, ...] = (max(averaging_s, SHORTEST_WINDOW_S),)
+    else:
+        candidates = tuple(sorted({*WINDOWS_S, round(steady, 4)}))
+    best = (np.inf, candidates[0], 0.0, np.inf)
+    for window_s in candidates:
+        seen = observed(readings, window_s).thinned(SEARCH_READINGS)
+        lag_s, error_s = fit_lag(activity, seen, 1.5 * steady)
+        _, squares = fit_levels(activity, seen, lag_s)
+        score = squares / window_s**2
+        if score < best[0]:
+            best = score, window_s, lag_s, error_s
+    _, window_s, lag_s, error_s = best
+    seen = observed(readings, window_s).thinned()
+    model, _ = fit_levels(activity, seen, lag_s)
+    explained = explained_held_out(activity, seen, lag_s)
+    power = seen.energy_j / window_s
+    unexplained = (1 - explained) * float(((power - power.mean()) ** 2).mean())
+    # A line through two noisy neighbours misses by 1.5 times the noise: a model must do as well without that.
+    lines = float(((power[1:-1] - (power[:-2] + power[2:]) / 2) ** 2).mean()) / 1.5
+    return SeenFit(model, window_s, error_s, explained, beats_lines=unexplained < lines)
+
+
+def observed(readings: Readings, window_s: float) -> Observations:
+    """What the sensor saw: the energy of its window before each update."""
+    return Observations(readings.t_s - window_s, readings.t_s, readings.power_w * window_s)
+
+
+def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit: SeenFit) -> EnergyCurve:
+    """Integrate the fitted load, plus what it missed averaged over some readings, on the clock of the stamps.
+
+    Args:
+        linear: curve of the same readings, for its limits and gaps.
+        activity: load on the clock of the stamps.
+        readings: updates of the sensor.
+        fit: the load fitted to them.
+    """
+    model = replace(fit.model, lag_s=0.0)
+    centre = readings.t_s + fit.model.lag_s - fit.window_s / 2
+    seen = np.diff(
+        np.stack([model.energy_at(activity, centre + side * fit.window_s / 2) for side in (-1, 1)]), axis=0
+    )[0]
+    missed_w = readings.power_w - seen / fit.window_s
+    partial = fit.window_s < 0.5 * readings.period_s
+    smooth_w = _moving_mean(missed_w, DRIFT_READINGS if partial else LOCAL_READINGS)
+    noise_w = float(np.std(missed_w - smooth_w))
+    inside = activity.t_s[(activity.t_s > centre[0]) & (activity.t_s < centre[-1])]
+    knots = np.union1d(centre, inside)
+    missed_at = np.interp(knots, centre, smooth_w)
+    step = np.diff(model.energy_at(activity, knots)) + np.diff(knots) * (missed_at[1:] + missed_at[:-1]) / 2
+    knot_j = np.append(0.0, np.cumsum(np.maximum(step, 0.0)))
+    length = np.diff(centre)
+    covered = ~(length > readings.longest_s)
+    edges = replace(
+        linear.edges,
+        t_s=centre,
+        energy_j=np.interp(centre, knots, knot_j),
+        slack_s=np.zeros(len(centre)),
+        covered=covered,
+        known=covered,
+        spread_j=NORMAL_99 * noise_w * length,
+        spread_adds=False,
+    )
+    clock = Spread(knots, noise_w**2 * readings.period_s * (knots - knots[0]), NORMAL_99)
+    return replace(linear, knot_s=knots, knot_j=knot_j, edges=edges, spread=clock)
+
+
+def _moving_mean(value: Float64, count: int) -> Float64:
+    """Mean over `count` neighbours, fewer at the ends."""
+    half = count // 2
+    total = np.append(0.0, np.cumsum(value))
+    index = np.arange(len(value))
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(value))
+    return (total[high] - total[low]) / (high - low)
