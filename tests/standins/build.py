@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
-SOURCES = {"libnvidia-ml.so.1": "nvml.c", "libamd_smi.so": "amdsmi.c"}
+SOURCES = {"libnvidia-ml.so.1": ("nvml.c",), "libamd_smi.so": ("amdsmi.c", "amdsmi_stubs.c")}
 
 
 class NoCompilerError(Exception):
@@ -27,8 +27,8 @@ def build_library(name: str) -> Path:
     Raises:
         NoCompilerError: neither $CC nor cc is there.
     """
-    source, target = HERE / SOURCES[name], BUILD / name
-    newest = max(path.stat().st_mtime for path in [source, *HERE.glob("*.h"), *HERE.glob("*.inc")])
+    sources, target = [HERE / source for source in SOURCES[name]], BUILD / name
+    newest = max(path.stat().st_mtime for path in [*sources, *HERE.glob("*.h"), *HERE.glob("*.inc")])
     if target.exists() and target.stat().st_mtime > newest:
         return target
     compiler = os.environ.get("CC") or shutil.which("cc")
@@ -39,14 +39,14 @@ def build_library(name: str) -> Path:
     # Several test processes may build at once: each writes its own file, and renaming is atomic.
     partial = BUILD / f"{name}.{os.getpid()}"
     flags = ["-O2", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden", f"-Wl,-soname,{name}"]
-    subprocess.run([compiler, *flags, "-o", str(partial), str(source), "-lm"], check=True)
+    subprocess.run([compiler, *flags, "-o", str(partial), *map(str, sources), "-lm"], check=True)
     partial.replace(target)
     return target
 
 
 def build_all() -> list[Path]:
-    """Build every stand-in library whose source is here."""
-    return [build_library(name) for name, source in SOURCES.items() if (HERE / source).exists()]
+    """Build every stand-in library."""
+    return [build_library(name) for name in SOURCES]
 
 
 if __name__ == "__main__":

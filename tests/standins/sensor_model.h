@@ -42,7 +42,7 @@ typedef struct {
     double gain, offset_w, noise_w;
     double memory_total_mib, memory_used_mib, temperature_c, memory_temperature_c, utilisation, sm_clock_mhz, limit_w;
     unsigned long long throttle;
-    int architecture, mig, pid, process_mib, partition, socket, linear, loop;
+    int architecture, mig, pid, process_mib, partition, physical, abi, linear, loop;
     double missing; /* what an absent number is encoded as, where the vendor has several ways */
     char generation[16];
     status_t statuses[MAX_STATUSES];
@@ -186,7 +186,7 @@ static void set_defaults(device_t *d) {
     d->freeze_s = d->reset_s = INFINITY;
     d->memory_total_mib = 81920; d->memory_used_mib = 1024; d->temperature_c = 41; d->memory_temperature_c = 48;
     d->utilisation = 50; d->sm_clock_mhz = 1410; d->limit_w = 700; d->architecture = 9; d->missing = 65535;
-    d->socket = -1;
+    d->physical = -1; d->abi = 70;
 }
 
 #define NUMBER(field) if (!strcmp(key, #field)) { d->field = atof(value); return; }
@@ -199,7 +199,7 @@ static void set_key(device_t *d, const char *key, const char *value) {
     NUMBER(freeze_s) NUMBER(reset_s) NUMBER(gain) NUMBER(offset_w) NUMBER(noise_w) NUMBER(memory_total_mib)
     NUMBER(memory_used_mib) NUMBER(temperature_c) NUMBER(memory_temperature_c) NUMBER(utilisation)
     NUMBER(sm_clock_mhz) NUMBER(limit_w) NUMBER(architecture) NUMBER(mig) NUMBER(pid) NUMBER(process_mib)
-    NUMBER(partition) NUMBER(socket) NUMBER(linear) NUMBER(loop) NUMBER(missing)
+    NUMBER(partition) NUMBER(physical) NUMBER(abi) NUMBER(linear) NUMBER(loop) NUMBER(missing)
     TEXT(path) TEXT(device_name) TEXT(uuid) TEXT(generation)
     if (!strcmp(key, "throttle")) { d->throttle = strtoull(value, NULL, 0); return; }
     if (!strcmp(key, "status") && d->status_count < MAX_STATUSES) {

@@ -62,6 +62,16 @@ def nvml_on_stage(stage: Stage, folder: Path) -> Iterator[Control]:
 
 
 @contextmanager
+def amdsmi_on_stage(stage: Stage, folder: Path) -> Iterator[Control]:
+    """Have the amdsmi module in this process see the stage's GPUs; its layouts are those of release 7.0."""
+    with _library_on_stage("libamd_smi.so", stage, folder) as library:
+        yield Control(library)
+        while library.amdsmi_shut_down() == 0:
+            pass
+        library.standin_set_time_s(ctypes.c_double(-1.0))
+
+
+@contextmanager
 def _library_on_stage(name: str, stage: Stage, folder: Path) -> Iterator[ctypes.CDLL]:
     try:
         path = build_library(name)
