@@ -1,0 +1,55 @@
+"""What the store refuses, each as one plain sentence that says what to do."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Base of everything the store refuses."""
+
+
+class StoreUnreachableError(StoreError):
+    """The database cannot be opened: no such file, no such server, not allowed."""
+
+
+class NotOurDatabaseError(StoreError):
+    """The file is no database, or the database belongs to another program."""
+
+
+class NewerDatabaseError(StoreError):
+    """The database was migrated by a newer version of this program."""
+
+
+class OlderDatabaseError(StoreError):
+    """The database needs a migration, and the caller only reads."""
+
+
+class UnknownJobError(StoreError, LookupError):
+    """No job has this id."""
+
+
+class UnknownRunError(StoreError, LookupError):
+    """No run has this id."""
+
+
+class UnknownAgentError(StoreError, LookupError):
+    """No agent has this id or name."""
+
+
+class UnknownDatasetError(StoreError, LookupError):
+    """No dataset has this id or name."""
+
+
+class DuplicateDatasetError(StoreError, ValueError):
+    """A dataset of this name exists with other rows."""
+
+
+class RemovedAgentError(StoreError):
+    """The agent was removed from the fleet and may not come back under its id."""
+
+
+class DuplicateNameError(StoreError):
+    """Another live agent has the name."""
+
+
+class BadSegmentError(StoreError, ValueError):
+    """Sample columns that cannot be stored, or a stored payload that cannot be read."""

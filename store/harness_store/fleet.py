@@ -1,0 +1,386 @@
+"""The fleet: agents, their processes, devices and sources."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, case, func, select, update
+
+from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
+from harness_store.models import Agent, AgentBoot, ClockOffset, Device, Source
+from harness_store.rows import as_row, insert_absent, upsert
+
+__all__ = ["DuplicateNameError", "RemovedAgentError"]
+
+CLOCK_OFFSET_EVERY_NS = 60_000_000_000
+"""An offset estimate a minute is stored; a quartz drifts some microseconds in that time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """One source as its agent described it; numbers it does not know are None."""
+
+    source_id: str
+    vendor: str
+    device_id: str
+    device_name: str
+    scope: str
+    energy_source: str
+    has_energy: bool
+    has_power: bool
+    contained_in: str = ""
+    counter_resolution_j: float | None = None
+    counter_wrap_j: float | None = None
+    max_power_w: float | None = None
+    power_period_s: float | None = None
+    counter_period_s: float | None = None
+    averaging_s: float | None = None
+    memory_total_bytes: float | None = None
+    facts_json: str = "{}"
+    notes_json: str = "[]"
+    gone_reason: str | None = None
+    gone_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """One agent as listings show it."""
+
+    agent_id: str
+    name: str
+    state: str
+    version: str
+    boot_id: str
+    clock_id: str
+    hostname: str
+    host_json: str
+    labels_json: str
+    engines_json: str
+    features_json: str
+    loaded_model: str | None
+    coordinator_id: str | None
+    registered_realtime_ns: int
+    last_seen_realtime_ns: int
+    clock_offset_ns: float | None
+    clock_offset_error_ns: float | None
+    spool_bytes: int | None
+    dropped_samples: int | None
+    hardware: tuple[str, ...] = ()
+    """Names of its devices."""
+    source_ids: tuple[str, ...] = ()
+
+
+def register_agent(
+    connection: Connection,
+    *,
+    agent_id: str,
+    name: str,
+    boot_id: str,
+    clock_id: str,
+    version: str,
+    hostname: str,
+    host_json: str,
+    labels_json: str,
+    engines_json: str,
+    features_json: str,
+    coordinator_id: str,
+    monotonic_ns: int,
+    now_ns: int,
+) -> None:
+    """Add an agent, or take note that it is back, perhaps as a new process.
+
+    An agent that was drained stays so. A name is taken over from an agent that is lost or removed.
+
+    Raises:
+        RemovedAgentError: the agent was removed.
+        DuplicateNameError: another live or drained agent has the name.
+    """
+    state = connection.execute(
+        select(Agent.state).where(Agent.agent_id == agent_id).with_for_update()
+    ).scalar()
+    if state == "removed":
+        raise RemovedAgentError(
+            f"agent {name} ({agent_id}) was removed from the fleet; delete its state directory to join anew"
+        )
+    _claim_name(connection, agent_id, name)
+    row = {
+        "agent_id": agent_id,
+        "name": name,
+        "state": "drained" if state == "drained" else "live",
+        "version": version,
+        "boot_id": boot_id,
+        "clock_id": clock_id,
+        "hostname": hostname,
+        "host_json": host_json,
+        "labels_json": labels_json,
+        "engines_json": engines_json,
+        "features_json": features_json,
+        "coordinator_id": coordinator_id,
+        "registered_realtime_ns": now_ns,
+        "last_seen_realtime_ns": now_ns,
+        "loaded_model": None,
+        # What was learned of another boot of the host says nothing about this one's clock.
+        "clock_offset_ns": None,
+        "clock_offset_error_ns": None,
+    }
+    same_clock = connection.execute(
+        select(Agent.agent_id).where(Agent.agent_id == agent_id, Agent.clock_id == clock_id)
+    ).first()
+    keep = ["registered_realtime_ns"]
+    if same_clock is not None:
+        keep += ["clock_offset_ns", "clock_offset_error_ns"]
+    upsert(connection, Agent, [row], keep=keep)
+    insert_absent(connection, AgentBoot, _boot_row(agent_id, boot_id, clock_id, now_ns, monotonic_ns))
+
+
+def heartbeat(
+    connection: Connection,
+    *,
+    agent_id: str,
+    boot_id: str,
+    now_ns: int,
+    loaded_model: str = "",
+    spool_bytes: int | None = None,
+    dropped_samples: int | None = None,
+    clock_offset_ns: float | None = None,
+    clock_offset_error_ns: float | None = None,
+    coordinator_id: str | None = None,
+) -> bool:
+    """Note that an agent is alive, by one conditional update.
+
+    Returns:
+        False when the agent was removed or this is not its current process: a late heartbeat revives nothing.
+    """
+    values: dict[str, object] = {
+        "last_seen_realtime_ns": now_ns,
+        "loaded_model": loaded_model or None,
+        "state": case((Agent.state == "lost", "live"), else_=Agent.state),
+    }
+    for name, value in (
+        ("spool_bytes", spool_bytes),
+        ("dropped_samples", dropped_samples),
+        ("coordinator_id", coordinator_id),
+    ):
+        if value is not None:
+            values[name] = value
+    if clock_offset_ns is not None and clock_offset_error_ns is not None:
+        values |= {"clock_offset_ns": clock_offset_ns, "clock_offset_error_ns": clock_offset_error_ns}
+    changed = connection.execute(
+        update(Agent)
+        .where(Agent.agent_id == agent_id, Agent.boot_id == boot_id, Agent.state != "removed")
+        .values(values)
+    )
+    if changed.rowcount != 1:
+        return False
+    if clock_offset_ns is not None and clock_offset_error_ns is not None:
+        _keep_offset(connection, agent_id, now_ns, clock_offset_ns, clock_offset_error_ns)
+    return True
+
+
+def mark_lost(connection: Connection, *, older_than_ns: int) -> list[str]:
+    """Mark live agents lost that were last seen before `older_than_ns` (realtime); return their ids."""
+    rows = connection.execute(
+        update(Agent)
+        .where(Agent.state == "live", Agent.last_seen_realtime_ns < older_than_ns)
+        .values(state="lost")
+        .returning(Agent.agent_id)
+    )
+    return sorted(row.agent_id for row in rows)
+
+
+def drain_agent(connection: Connection, agent: str, *, drained: bool = True) -> str:
+    """Let an agent (id or name) finish what it has and get nothing new, or undo that; return its id.
+
+    Raises:
+        UnknownAgentError: no such agent, or it was removed.
+    """
+    agent_id = find_agent(connection, agent)
+    before, after = (("live", "lost"), "drained") if drained else (("drained",), "live")
+    connection.execute(
+        update(Agent).where(Agent.agent_id == agent_id, Agent.state.in_(before)).values(state=after)
+    )
+    return agent_id
+
+
+def remove_agent(connection: Connection, agent: str) -> str:
+    """Remove an agent (id or name) for good and free its name; return its id. What it measured stays.
+
+    Raises:
+        UnknownAgentError: no such agent, or it was removed already.
+    """
+    agent_id = find_agent(connection, agent)
+    connection.execute(
+        update(Agent)
+        .where(Agent.agent_id == agent_id)
+        .values(state="removed", name=Agent.name + "~" + Agent.agent_id)
+    )
+    return agent_id
+
+
+def find_agent(connection: Connection, agent: str) -> str:
+    """Return the id of an agent given by id or name.
+
+    Raises:
+        UnknownAgentError: no agent of the fleet has it.
+    """
+    found = connection.execute(
+        select(Agent.agent_id)
+        .where((Agent.agent_id == agent) | (Agent.name == agent), Agent.state != "removed")
+        .order_by(case((Agent.agent_id == agent, 0), else_=1))
+    ).scalar()
+    if found is None:
+        raise UnknownAgentError(f"no agent is called {agent!r}; `harness agents` lists them")
+    return found
+
+
+def list_agents(connection: Connection, *, removed: bool = False) -> list[AgentRow]:
+    """Return the agents by name, removed ones only where asked for."""
+    devices: dict[str, list[str]] = {}
+    for row in connection.execute(
+        select(Device.agent_id, Device.name).order_by(Device.agent_id, Device.device_id)
+    ):
+        devices.setdefault(row.agent_id, []).append(row.name)
+    sources: dict[str, list[str]] = {}
+    for row in connection.execute(
+        select(Source.agent_id, Source.source_id)
+        .where(Source.gone_reason.is_(None))
+        .order_by(Source.agent_id, Source.source_id)
+    ):
+        sources.setdefault(row.agent_id, []).append(row.source_id)
+    query = select(*Agent.__table__.columns).order_by(Agent.name)
+    if not removed:
+        query = query.where(Agent.state != "removed")
+    return [
+        AgentRow(
+            **row._mapping,
+            hardware=tuple(devices.get(row.agent_id, ())),
+            source_ids=tuple(sources.get(row.agent_id, ())),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def upsert_sources(connection: Connection, agent_id: str, sources: Sequence[SourceRecord]) -> None:
+    """Store what an agent says of its sources and their devices; a source that is named again is not gone."""
+    now_ns = time.time_ns()
+    upsert(
+        connection,
+        Source,
+        [{"agent_id": agent_id, **as_row(s), "updated_realtime_ns": now_ns} for s in sources],
+    )
+    devices: dict[str, dict[str, object]] = {}
+    for source in sources:
+        row = devices.setdefault(
+            source.device_id,
+            {
+                "agent_id": agent_id,
+                "device_id": source.device_id,
+                "vendor": source.vendor,
+                "name": source.device_name,
+                "memory_total_bytes": None,
+            },
+        )
+        if row["memory_total_bytes"] is None:
+            row["memory_total_bytes"] = source.memory_total_bytes
+    upsert(connection, Device, list(devices.values()))
+
+
+def mark_source_gone(
+    connection: Connection, agent_id: str, source_id: str, reason: str, gone_ns: int
+) -> None:
+    """Note that a source stopped answering, when (the agent's monotonic ns) and why."""
+    connection.execute(
+        update(Source)
+        .where(Source.agent_id == agent_id, Source.source_id == source_id)
+        .values(gone_reason=reason or "no reason given", gone_ns=gone_ns)
+    )
+
+
+def sources_of(connection: Connection, agent_id: str) -> list[SourceRecord]:
+    """Return every source an agent ever named, by id; those that stopped have a `gone_reason`."""
+    columns = [getattr(Source, name) for name in SourceRecord.__dataclass_fields__]
+    query = select(*columns).where(Source.agent_id == agent_id).order_by(Source.source_id)
+    return [SourceRecord(**row._mapping) for row in connection.execute(query)]
+
+
+def control_seq(connection: Connection, agent_id: str, boot_id: str) -> int:
+    """Return the highest sequence number of a boot's control messages that is stored, 0 before the first."""
+    return (
+        connection.execute(
+            select(AgentBoot.control_seq)
+            .where(AgentBoot.agent_id == agent_id, AgentBoot.boot_id == boot_id)
+            .with_for_update()
+        ).scalar()
+        or 0
+    )
+
+
+def set_control_seq(connection: Connection, agent_id: str, boot_id: str, seq: int) -> None:
+    """Remember that a boot's control messages are stored up to `seq`; it never goes back."""
+    insert_absent(connection, AgentBoot, _boot_row(agent_id, boot_id, None, time.time_ns(), None))
+    connection.execute(
+        update(AgentBoot)
+        .where(AgentBoot.agent_id == agent_id, AgentBoot.boot_id == boot_id, AgentBoot.control_seq < seq)
+        .values(control_seq=seq)
+    )
+
+
+def labels_of(row: AgentRow) -> dict[str, str]:
+    """Return an agent's labels."""
+    return json.loads(row.labels_json)
+
+
+def _claim_name(connection: Connection, agent_id: str, name: str) -> None:
+    holder = connection.execute(
+        select(Agent.agent_id, Agent.state, Agent.hostname).where(
+            Agent.name == name, Agent.agent_id != agent_id
+        )
+    ).first()
+    if holder is None:
+        return
+    if holder.state in {"live", "drained"}:
+        raise DuplicateNameError(
+            f"the name {name!r} belongs to another agent, on {holder.hostname or 'another host'};"
+            " start this one with --name and a name of its own"
+        )
+    connection.execute(
+        update(Agent).where(Agent.agent_id == holder.agent_id).values(name=Agent.name + "~" + Agent.agent_id)
+    )
+
+
+def _keep_offset(
+    connection: Connection, agent_id: str, now_ns: int, offset_ns: float, error_ns: float
+) -> None:
+    latest = connection.execute(
+        select(func.max(ClockOffset.at_realtime_ns)).where(ClockOffset.agent_id == agent_id)
+    ).scalar()
+    if latest is not None and now_ns - latest < CLOCK_OFFSET_EVERY_NS:
+        return
+    clock_id = connection.execute(select(Agent.clock_id).where(Agent.agent_id == agent_id)).scalar_one()
+    insert_absent(
+        connection,
+        ClockOffset,
+        {
+            "agent_id": agent_id,
+            "at_realtime_ns": now_ns,
+            "clock_id": clock_id,
+            "offset_ns": offset_ns,
+            "error_ns": error_ns,
+        },
+    )
+
+
+def _boot_row(
+    agent_id: str, boot_id: str, clock_id: str | None, now_ns: int, monotonic_ns: int | None
+) -> dict[str, object]:
+    return {
+        "agent_id": agent_id,
+        "boot_id": boot_id,
+        "clock_id": clock_id,
+        "control_seq": 0,
+        "first_realtime_ns": now_ns,
+        "first_monotonic_ns": monotonic_ns,
+    }

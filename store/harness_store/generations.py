@@ -1,0 +1,111 @@
+"""Generations: one answered or failed query each, kept whether or not it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from harness_store.chunk_times import decode_times, encode_times
+from harness_store.models import Generation
+from harness_store.rows import as_row, insert_absent
+from harness_store.runs import note_last
+
+
+@dataclass(frozen=True, slots=True)
+class NewGeneration:
+    """A generation as it came; what is not known is None. Times are the agent's monotonic ns."""
+
+    task_id: str
+    """`warmup/<run_id>/<n>` for a warm-up query."""
+    attempt: int
+    run_id: str
+    agent_id: str
+    boot_id: str
+    query_id: str
+    warmup: bool
+    counted: bool
+    start_ns: int
+    end_ns: int
+    received_realtime_ns: int
+    first_token_ns: int | None = None
+    chunk_ns: Sequence[int] = ()
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    response: str = ""
+    reasoning: str = ""
+    finish_reason: str = ""
+    error: str | None = None
+    retryable: bool = False
+    engine_prefill_s: float | None = None
+    engine_decode_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """What the energy of a run's queries is computed from."""
+
+    task_id: str
+    attempt: int
+    warmup: bool
+    counted: bool
+    start_ns: int
+    first_token_ns: int | None
+    end_ns: int
+    prompt_tokens: int | None
+    output_tokens: int | None
+    chunk_ns: NDArray[np.int64]
+
+
+def record_generation(connection: Connection, generation: NewGeneration) -> bool:
+    """Store a generation; one that is there already under its (task, attempt) stays as it is.
+
+    Returns:
+        Whether it was new.
+    """
+    row = as_row(generation)
+    row["chunk_ns"] = encode_times(generation.chunk_ns)
+    new = insert_absent(connection, Generation, row)
+    if new:
+        note_last(connection, generation.run_id, generation.end_ns)
+    return new
+
+
+def run_queries(connection: Connection, run_id: str) -> list[RunQuery]:
+    """Return everything that ran in a run, warm-up and failed queries included, by start time."""
+    g = Generation
+    query = (
+        select(
+            g.task_id,
+            g.attempt,
+            g.warmup,
+            g.counted,
+            g.start_ns,
+            g.first_token_ns,
+            g.end_ns,
+            g.prompt_tokens,
+            g.output_tokens,
+            g.chunk_ns,
+        )
+        .where(g.run_id == run_id)
+        .order_by(g.start_ns, g.task_id, g.attempt)
+    )
+    return [
+        RunQuery(
+            task_id=row.task_id,
+            attempt=row.attempt,
+            warmup=row.warmup,
+            counted=row.counted,
+            start_ns=row.start_ns,
+            first_token_ns=row.first_token_ns,
+            end_ns=row.end_ns,
+            prompt_tokens=row.prompt_tokens,
+            output_tokens=row.output_tokens,
+            chunk_ns=decode_times(row.chunk_ns),
+        )
+        for row in connection.execute(query)
+    ]

@@ -1,0 +1,37 @@
+"""The tables, one file per subject."""
+
+from harness_store.models.base import Base
+from harness_store.models.energy import Evaluation, Measurement, RunEnergy, TaskHost
+from harness_store.models.fleet import Agent, AgentBoot, ClockOffset, Device, Source
+from harness_store.models.jobs import Dataset, Job, JobModel, Model, Query, Task
+from harness_store.models.journal import Event, Meta
+from harness_store.models.runs import Baseline, Generation, Run
+from harness_store.models.samples import ARROW_ZSTD, PACKED, Samples1Hz, SampleSegment
+
+__all__ = [
+    "ARROW_ZSTD",
+    "PACKED",
+    "Agent",
+    "AgentBoot",
+    "Base",
+    "Baseline",
+    "ClockOffset",
+    "Dataset",
+    "Device",
+    "Evaluation",
+    "Event",
+    "Generation",
+    "Job",
+    "JobModel",
+    "Measurement",
+    "Meta",
+    "Model",
+    "Query",
+    "Run",
+    "RunEnergy",
+    "SampleSegment",
+    "Samples1Hz",
+    "Source",
+    "Task",
+    "TaskHost",
+]

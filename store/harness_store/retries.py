@@ -1,0 +1,143 @@
+"""What becomes of a task that comes back from an agent undone: ready again, later or at once, or failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
+
+from harness_store.models import Task
+
+HELD = ("leased", "running")
+
+RETRY_DELAYS_S = (2.0, 10.0, 60.0)
+"""Before the second, third and every later attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnedTask:
+    """A task taken from an agent, and what became of it."""
+
+    task_id: str
+    attempt: int
+    job_id: str
+    agent_id: str
+    run_id: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Tasks that were taken back; false where there were none."""
+
+    tasks: tuple[ReturnedTask, ...]
+
+    @property
+    def jobs(self) -> set[str]:
+        """Ids of their jobs."""
+        return {task.job_id for task in self.tasks}
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks)
+
+
+def held_tasks() -> Select[*tuple[Any, ...]]:
+    """Return the query that `give_back` takes its rows from."""
+    return select(
+        Task.task_id,
+        Task.attempt,
+        Task.job_id,
+        Task.lease_agent_id,
+        Task.run_id,
+        Task.state,
+        Task.failures,
+        Task.max_attempts,
+    )
+
+
+def held_as(task_id: str, attempt: int, agent_id: str, run_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Return the fence: the task is held by this agent and run under this attempt."""
+    return (
+        Task.task_id == task_id,
+        Task.attempt == attempt,
+        Task.lease_agent_id == agent_id,
+        Task.run_id == run_id,
+        Task.state.in_(HELD),
+    )
+
+
+def lock_held(connection: Connection, fence: Sequence[ColumnElement[bool]]) -> Row[Any] | None:
+    """Return the fenced task, locked until the transaction ends, or None."""
+    return connection.execute(held_tasks().where(*fence).with_for_update()).first()
+
+
+def give_back(
+    connection: Connection,
+    row: Row[Any],
+    *,
+    costs_attempt: bool,
+    retryable: bool,
+    reason: str | None,
+    now_ns: int,
+    retry_delays_s: Sequence[float],
+) -> ReturnedTask:
+    """Make a held task ready again, after the delay of its attempt, or failed when it had its attempts.
+
+    Args:
+        connection: in a transaction that has locked the row.
+        row: of `held_tasks`.
+        costs_attempt: whether the task was worked on.
+        retryable: whether another attempt makes sense.
+        reason: why it came back, kept with the task.
+        now_ns: realtime.
+        retry_delays_s: before the second attempt, the third...; the last holds for all later ones.
+    """
+    failures = row.failures + (1 if costs_attempt else 0)
+    over = costs_attempt and (not retryable or failures >= row.max_attempts)
+    delay_s = (
+        retry_delays_s[min(failures, len(retry_delays_s)) - 1] if costs_attempt and retry_delays_s else 0.0
+    )
+    state = "failed" if over else "ready"
+    connection.execute(
+        update(Task)
+        .where(Task.task_id == row.task_id)
+        .values(
+            state=state,
+            failures=failures,
+            not_before_realtime_ns=now_ns + int(delay_s * 1e9) if costs_attempt else 0,
+            # A failed task keeps its last agent and run, for whoever looks for the cause.
+            lease_agent_id=row.lease_agent_id if over else None,
+            run_id=row.run_id if over else None,
+            lease_expires_realtime_ns=None,
+            reason=reason,
+            updated_realtime_ns=now_ns,
+        )
+    )
+    return ReturnedTask(row.task_id, row.attempt, row.job_id, row.lease_agent_id, row.run_id, state)
+
+
+def take_back(
+    connection: Connection,
+    rows: Sequence[Row[Any]],
+    *,
+    reason: str,
+    now_ns: int,
+    retry_delays_s: Sequence[float],
+) -> Returned:
+    """Take tasks from an agent that will not finish them; those it had started have used up an attempt."""
+    return Returned(
+        tuple(
+            give_back(
+                connection,
+                row,
+                costs_attempt=row.state == "running",
+                retryable=True,
+                reason=reason,
+                now_ns=now_ns,
+                retry_delays_s=retry_delays_s,
+            )
+            for row in rows
+        )
+    )

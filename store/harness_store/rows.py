@@ -1,0 +1,82 @@
+"""Small steps between records and rows that every module of the store takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import islice
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase
+
+CHUNK_ROWS = 2_000
+"""Rows sent to the database at once: far below the limits on parameters of a statement."""
+
+T = TypeVar("T")
+
+
+def as_row(record: Any) -> dict[str, Any]:
+    """Return a record's fields with NaN and infinity as None: absent is NULL in every column."""
+    return {f.name: absent_to_none(getattr(record, f.name)) for f in fields(record)}
+
+
+def absent_to_none(value: Any) -> Any:
+    """Return None for NaN and infinity, any other value as it is."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def chunks(items: Iterable[T], size: int = CHUNK_ROWS) -> Iterator[list[T]]:
+    """Yield lists of up to `size` items."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def table_of(model: type[DeclarativeBase]) -> Table:
+    """Return a model's table."""
+    table = model.__table__
+    if not isinstance(table, Table):
+        raise TypeError(f"{model.__name__} is no table")
+    return table
+
+
+def upsert(
+    connection: Connection,
+    model: type[DeclarativeBase],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    keep: Sequence[str] = (),
+) -> None:
+    """Insert rows; where the primary key is there already, replace the other columns but those of `keep`.
+
+    All rows carry the same columns.
+    """
+    if not rows:
+        return
+    table = table_of(model)
+    key = [column.name for column in table.primary_key.columns]
+    statement = _insert(connection, table)
+    replaced = {name: statement.excluded[name] for name in rows[0] if name not in key and name not in keep}
+    if replaced:
+        statement = statement.on_conflict_do_update(index_elements=key, set_=replaced)
+    else:
+        statement = statement.on_conflict_do_nothing(index_elements=key)
+    for chunk in chunks(rows):
+        connection.execute(statement, [dict(row) for row in chunk])
+
+
+def insert_absent(connection: Connection, model: type[DeclarativeBase], row: Mapping[str, Any]) -> bool:
+    """Insert one row unless its primary key is there already; return whether it was inserted."""
+    table = table_of(model)
+    key = list(table.primary_key.columns)
+    statement = _insert(connection, table).on_conflict_do_nothing(index_elements=key).returning(*key)
+    return connection.execute(statement, dict(row)).first() is not None
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)

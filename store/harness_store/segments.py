@@ -1,0 +1,207 @@
+"""Sample segments: raw polls of a source, appended as small blocks and read as columns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, func, insert, select, text
+
+from harness_store.models import PACKED, SampleSegment
+from harness_store.rollup import roll_up
+from harness_store.sample_columns import NAMES, concatenate, normalise, ordered, pack, unpack
+from harness_store.segment_codec import decode_segment
+
+__all__ = ["NAMES", "NewBlock"]
+
+_FAR_PAST, _FAR_FUTURE = -(2**62), 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """One batch as it came: some polls of one source, in the columns of `sample_columns.DTYPES`."""
+
+    agent_id: str
+    boot_id: str
+    source_id: str
+    clock_id: str
+    seq: int
+    columns: Mapping[str, NDArray[np.generic]]
+
+
+def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns: int | None = None) -> int:
+    """Store blocks and their 1 Hz roll-up; one that is there already, alone or compacted, changes nothing.
+
+    Args:
+        connection: in a transaction; the blocks are durable when it is committed.
+        blocks: in any order.
+        now_ns: realtime.
+
+    Returns:
+        How many blocks were new.
+
+    Raises:
+        BadSegmentError: a block without times, with unknown columns or with columns of different lengths.
+    """
+    stored_ns = time.time_ns() if now_ns is None else now_ns
+    by_source: dict[tuple[str, str, str], dict[int, NewBlock]] = {}
+    for block in blocks:
+        key = (block.agent_id, block.boot_id, block.source_id)
+        by_source.setdefault(key, {}).setdefault(block.seq, block)
+    rows: list[dict[str, object]] = []
+    fresh: list[NewBlock] = []
+    for key in sorted(by_source):
+        waiting = by_source[key]
+        lock_source(connection, *key)
+        for first, last in _stored_ranges(connection, key, min(waiting), max(waiting)):
+            for seq in [s for s in waiting if first <= s <= last]:
+                del waiting[seq]
+        for seq in sorted(waiting):
+            block = waiting[seq]
+            columns = normalise(block.columns)
+            t_ns = columns["t_ns"]
+            fresh.append(
+                NewBlock(block.agent_id, block.boot_id, block.source_id, block.clock_id, seq, columns)
+            )
+            rows.append(
+                {
+                    "agent_id": block.agent_id,
+                    "boot_id": block.boot_id,
+                    "source_id": block.source_id,
+                    "seq_first": seq,
+                    "seq_last": seq,
+                    "clock_id": block.clock_id,
+                    "start_ns": int(t_ns.min()),
+                    "end_ns": int(t_ns.max()),
+                    "row_count": len(t_ns),
+                    "stored_realtime_ns": stored_ns,
+                    "codec": PACKED,
+                    "payload": pack(columns),
+                }
+            )
+    if rows:
+        connection.execute(insert(SampleSegment), rows)
+        roll_up(connection, [(b.agent_id, b.source_id, b.clock_id, b.columns) for b in fresh])
+    return len(rows)
+
+
+def read_columns(
+    connection: Connection,
+    *,
+    agent_id: str,
+    source_id: str,
+    clock_id: str,
+    start_ns: int = _FAR_PAST,
+    end_ns: int = _FAR_FUTURE,
+) -> dict[str, NDArray[np.generic]]:
+    """Return the samples of a source with start_ns <= t_ns <= end_ns, ordered by time, each time once.
+
+    Returns:
+        Columns by name; a column that no sample has is missing. No samples: `t_ns` alone, empty.
+    """
+    parts = list(_parts(connection, agent_id, source_id, clock_id, start_ns, end_ns))
+    if not parts:
+        return {"t_ns": np.zeros(0, np.int64)}
+    columns = ordered(concatenate(parts))
+    t_ns = columns["t_ns"]
+    low, high = np.searchsorted(t_ns, [start_ns, end_ns + 1])
+    return {name: values[low:high] for name, values in columns.items()}
+
+
+def iter_columns(
+    connection: Connection,
+    *,
+    agent_id: str,
+    source_id: str,
+    clock_id: str,
+    start_ns: int = _FAR_PAST,
+    end_ns: int = _FAR_FUTURE,
+) -> Iterator[dict[str, NDArray[np.generic]]]:
+    """Yield the samples of `read_columns` in pieces that follow each other in time, for what exceeds memory."""
+    last_ns = start_ns - 1
+    pending: list[dict[str, NDArray[np.generic]]] = []
+    pending_end = _FAR_PAST
+    for part in _parts(connection, agent_id, source_id, clock_id, start_ns, end_ns):
+        # Segments of two processes of one agent may overlap in time; they are merged before they are given out.
+        if pending and int(part["t_ns"].min()) > pending_end:
+            piece = _between(ordered(concatenate(pending)), last_ns + 1, end_ns)
+            if len(piece["t_ns"]):
+                last_ns = int(piece["t_ns"][-1])  # type: ignore[call-overload]
+                yield piece
+            pending = []
+        pending.append(part)
+        pending_end = max(pending_end, int(part["t_ns"].max()))
+    if pending:
+        piece = _between(ordered(concatenate(pending)), last_ns + 1, end_ns)
+        if len(piece["t_ns"]):
+            yield piece
+
+
+def covered_until_ns(
+    connection: Connection, agent_id: str, source_id: str, clock_id: str, boot_id: str | None = None
+) -> int | None:
+    """Return the time of the latest sample of a source (of one process where given), None before the first."""
+    s = SampleSegment
+    query = select(func.max(s.end_ns)).where(
+        s.agent_id == agent_id, s.source_id == source_id, s.clock_id == clock_id
+    )
+    if boot_id is not None:
+        query = query.where(s.boot_id == boot_id)
+    return connection.execute(query).scalar()
+
+
+def lock_source(connection: Connection, agent_id: str, boot_id: str, source_id: str) -> None:
+    """Keep others from writing segments of a source until the transaction ends.
+
+    SQLite has one writer anyway. On PostgreSQL two streams of one agent may reach two coordinators.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"),
+            {"key": f"{agent_id}/{boot_id}/{source_id}"},
+        )
+
+
+def _stored_ranges(
+    connection: Connection, key: tuple[str, str, str], first: int, last: int
+) -> list[tuple[int, int]]:
+    s = SampleSegment
+    rows = connection.execute(
+        select(s.seq_first, s.seq_last).where(
+            s.agent_id == key[0],
+            s.boot_id == key[1],
+            s.source_id == key[2],
+            s.seq_first <= last,
+            s.seq_last >= first,
+        )
+    )
+    return [(row.seq_first, row.seq_last) for row in rows]
+
+
+def _parts(
+    connection: Connection, agent_id: str, source_id: str, clock_id: str, start_ns: int, end_ns: int
+) -> Iterator[dict[str, NDArray[np.generic]]]:
+    s = SampleSegment
+    rows = connection.execution_options(yield_per=64).execute(
+        select(s.codec, s.payload)
+        .where(
+            s.agent_id == agent_id,
+            s.source_id == source_id,
+            s.clock_id == clock_id,
+            s.start_ns <= end_ns,
+            s.end_ns >= start_ns,
+        )
+        .order_by(s.start_ns, s.boot_id, s.seq_first)
+    )
+    for row in rows:
+        yield unpack(row.payload) if row.codec == PACKED else decode_segment(row.codec, row.payload)
+
+
+def _between(
+    columns: dict[str, NDArray[np.generic]], start_ns: int, end_ns: int
+) -> dict[str, NDArray[np.generic]]:
+    low, high = np.searchsorted(columns["t_ns"], [start_ns, end_ns + 1])
+    return {name: values[low:high] for name, values in columns.items()}
