@@ -10,23 +10,33 @@ EXIT_UNREACHABLE = 3
 
 
 class Failure(click.ClickException):
-    """A failure with a sentence for people; shown without a traceback."""
+    """A failure with a sentence for people; shown without a traceback. This one: the work failed."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = EXIT_WORK_FAILED
+
+
+class BadInput(Failure):
+    """A wrong command, file or field."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class Unreachable(Failure):
+    """A coordinator or a database cannot be reached, or does not admit the caller."""
+
+    exit_code = EXIT_UNREACHABLE
 
 
 def work_failed(message: str) -> Failure:
     """Return the failure of work that was asked for correctly (exit code 1)."""
-    return Failure(message, EXIT_WORK_FAILED)
+    return Failure(message)
 
 
 def bad_input(message: str) -> Failure:
     """Return the failure of a wrong command, file or field (exit code 2)."""
-    return Failure(message, EXIT_BAD_INPUT)
+    return BadInput(message)
 
 
 def unreachable(message: str) -> Failure:
     """Return the failure to reach, or to be admitted by, a coordinator or a database (exit code 3)."""
-    return Failure(message, EXIT_UNREACHABLE)
+    return Unreachable(message)

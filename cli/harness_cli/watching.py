@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import click
 from harness_proto.v1 import jobs_pb2
@@ -57,18 +58,19 @@ def progress_line(detail: jobs_pb2.JobDetail) -> str:
     return ", ".join(parts)
 
 
-def _show_lines(updates: object) -> jobs_pb2.JobDetail | None:
+def _show_lines(updates: Iterator[jobs_pb2.JobDetail]) -> jobs_pb2.JobDetail | None:
     last: jobs_pb2.JobDetail | None = None
     shown = ""
-    for last in updates:  # type: ignore[attr-defined]
-        line = progress_line(last)
+    for detail in updates:
+        last = detail
+        line = progress_line(detail)
         if line != shown:
-            click.echo(f"{last.summary.name or last.summary.job_id}: {line}", err=True)
+            click.echo(f"{detail.summary.name or detail.summary.job_id}: {line}", err=True)
             shown = line
     return last
 
 
-def _show_bar(updates: object) -> jobs_pb2.JobDetail | None:
+def _show_bar(updates: Iterator[jobs_pb2.JobDetail]) -> jobs_pb2.JobDetail | None:
     last: jobs_pb2.JobDetail | None = None
     columns = (
         TextColumn("{task.fields[name]}"),
@@ -79,14 +81,14 @@ def _show_bar(updates: object) -> jobs_pb2.JobDetail | None:
     )
     with Progress(*columns, console=console(stderr=True)) as progress:
         bar = progress.add_task("starting", total=None, name="")
-        for last in updates:  # type: ignore[attr-defined]
-            summary = last.summary
+        for detail in updates:
+            last, summary = detail, detail.summary
             over = summary.done + summary.failed + summary.cancelled
             progress.update(
                 bar,
                 total=summary.tasks,
                 completed=over,
                 name=summary.name,
-                description=progress_line(last).partition(", ")[2],
+                description=progress_line(detail).partition(", ")[2],
             )
     return last

@@ -16,7 +16,7 @@ from harness_store.database import Store
 from harness_store.errors import UnknownJobError
 
 from harness_coordinator.dispatch import Dispatcher
-from harness_coordinator.jobfile import JobFile, JobFileError, parse_job
+from harness_coordinator.jobfile import DEFAULT_ENGINES, JobFile, JobFileError, parse_job, suggestion
 from harness_coordinator.sessions import Sessions
 from harness_coordinator.write_queue import WriteQueue
 
@@ -55,6 +55,9 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
             spec = parse_job(json.loads(first.job_json), origin="the job")
         except (JobFileError, json.JSONDecodeError) as error:
             return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        unknown = self._unknown_engine(spec)
+        if unknown:
+            return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, unknown)
         impossible = self._dispatcher.impossible(spec)
         if impossible and not first.wait_for_agents:
             return await context.abort(
@@ -152,6 +155,14 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
         table = await self._answer(context, lambda c: results.samples_table(c, request.job_id))
         for chunk in _chunks(table):
             yield chunk
+
+    def _unknown_engine(self, spec: JobFile) -> str:
+        """Return what is wrong with a job whose engine neither this program nor any agent knows."""
+        known = {*DEFAULT_ENGINES, *(e for s in self._sessions.all() for e in s.engines)}
+        for index, entry in enumerate(spec.models):
+            if entry.engine not in known:
+                return f"`models[{index}].engine`: no engine is named {entry.engine!r}{suggestion(entry.engine, known)}"
+        return ""
 
     async def _answer(self, context: grpc.aio.ServicerContext, read: Callable[[Any], T]) -> T:
         """Read on another thread, so that a long query never holds up the agents."""

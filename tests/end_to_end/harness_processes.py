@@ -1,0 +1,139 @@
+"""Real coordinator and agent processes for tests, and the command line as users call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+DEADLINE_S = 60.0
+HARNESS = [sys.executable, "-m", "harness_cli.main"]
+
+
+def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Wait until `condition()` is true and return it."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"within {deadline_s:g} s it did not happen that {what}")
+
+
+class Harness:
+    """A coordinator and agents in one folder; everything they started is gone after `stop`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.database = f"sqlite:///{folder / 'harness.db'}"
+        self.address = ""
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_coordinator(self, listen: str = "127.0.0.1:0", *extra: str) -> None:
+        """Start the coordinator and wait until it listens."""
+        command = ("coordinator", "run", "--listen", listen, "--db", self.database, "--heartbeat-s", "0.5")
+        self._start("coordinator", *command, "--lease-s", "3", "--state-dir", str(self.folder / "co"), *extra)
+        line = wait_for(lambda: self._said("coordinator", "listening on "), "the coordinator listens")
+        self.address = line.partition("listening on ")[2].partition(",")[0]
+
+    def start_agent(self, name: str = "box", *extra: str) -> None:
+        """Start an agent and wait until the fleet knows it."""
+        command = ("agent", "run", "--coordinator", self.address, "--name", name)
+        self._start(name, *command, "--state-dir", str(self.folder / name), *extra)
+        wait_for(lambda: self.agent_state(name) == "live", f"agent {name} is live")
+
+    def agent_state(self, name: str) -> str:
+        """Return an agent's state, empty when the fleet does not know it."""
+        agents = json.loads(self.run("agents", "--format", "json").stdout or "[]")
+        return next((a["state"] for a in agents if a["name"] == name), "")
+
+    def run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run `harness ARGUMENTS` against this coordinator as a user would."""
+        environment = {**self._environment, "HARNESS_COORDINATOR": self.address or "127.0.0.1:1"}
+        done = subprocess.run(
+            [*HARNESS, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S * 2,
+            env=environment,
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def submit(self, job: Path, *extra: str) -> str:
+        """Submit a job file and return the job id."""
+        return self.run("submit", str(job), *extra, check=True).stdout.strip()
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job's details as its JSON form."""
+        return json.loads(self.run("job", "show", job_id, "--format", "json", check=True).stdout)
+
+    def wait_until_over(self, job_id: str, deadline_s: float = DEADLINE_S * 2) -> dict[str, Any]:
+        """Wait until a job is over and return its details."""
+
+        def over() -> dict[str, Any] | None:
+            detail = self.job(job_id)
+            return detail if detail["summary"]["state"] in {"done", "failed", "cancelled"} else None
+
+        return wait_for(over, f"job {job_id} is over", deadline_s)
+
+    def results(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's result rows, read from the coordinator."""
+        return json.loads(self.run("results", job_id, "--format", "json", check=True).stdout)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a process and wait for its end."""
+        process = self.processes[name]
+        process.send_signal(number)
+        process.wait(DEADLINE_S)
+
+    def log(self, name: str) -> str:
+        """Return what a process wrote."""
+        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+
+    def stop(self) -> list[str]:
+        """Stop everything; return the command lines of processes that outlived their parents."""
+        for name in reversed(self.processes):
+            if self.processes[name].poll() is None:
+                self.processes[name].terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return self.left_over()
+
+    def left_over(self) -> list[str]:
+        """Return the command lines of live processes that belong to this folder."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or ())
+            if str(self.folder) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(line)
+        return found
+
+    def _start(self, name: str, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*HARNESS, *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+            )
+
+    def _said(self, name: str, text: str) -> str:
+        assert self.processes[name].poll() is None, self.log(name)
+        return next((line for line in reversed(self.log(name).splitlines()) if text in line), "")
