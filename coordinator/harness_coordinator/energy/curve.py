@@ -10,6 +10,9 @@ from harness_coordinator.energy.edges import Edges
 from harness_coordinator.energy.intake import Bool, seconds
 from harness_coordinator.energy.records import NAN, Float64, Int64
 
+SLACK_BLOCK = 250_000
+"""Times whose slack is computed at once: a dozen temporaries of this length stay in the cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -24,8 +27,8 @@ class Spread:
     """Cumulative V at `t_s`, J^2, not descending."""
     quantile: float
     """Standard deviations that hold 99 % of the residuals."""
-    lag_slack_j: float = 0.0
-    """99 % error of E(t) from the remaining error of the engine's stamps, J."""
+    stamp_s: float = 0.0
+    """Standard deviation of a single stamp about the common lag, the lag's own error included, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,9 @@ class EnergyCurve:
         and, where the shape inside the interval was modelled, no wider than the 99 % of the bridge.
         """
         t_s = np.asarray(t_s, np.float64)
+        if t_s.size > SLACK_BLOCK:
+            parts = [self.slack_j(block) for block in np.array_split(t_s, -(-t_s.size // SLACK_BLOCK))]
+            return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         edges = self.edges
         k = self._interval(t_s)
         t = np.clip(t_s, edges.t_s[0], edges.t_s[-1])
@@ -123,9 +129,18 @@ class EnergyCurve:
         below = np.maximum(middle - lower, 0.0) + edges.resolution_j
         above = np.maximum(upper - middle, 0.0) + edges.resolution_j
         if self.spread is not None:
-            soft = self._bridge_j(t, t0, t1) + self.ceiling_w * np.maximum(u0, u1)
+            stamp_j = self.spread.quantile * self.spread.stamp_s * (e1 - e0) / (t1 - t0)
+            soft = np.hypot(self._bridge_j(t, t0, t1), stamp_j) + self.ceiling_w * np.maximum(u0, u1)
             below, above = np.minimum(below, soft), np.minimum(above, soft)
         return below, above
+
+    def stamp_error_j(self, t_s: Float64) -> Float64:
+        """99 % error of E at the moment that a stamp means, from the stamp's scatter about the common lag, J."""
+        spread = self.spread
+        if spread is None or not spread.stamp_s > 0:
+            return np.zeros_like(t_s)
+        reach_s = spread.quantile * spread.stamp_s
+        return (self.at(t_s + reach_s) - self.at(t_s - reach_s)) / 2
 
     def window_at(self, start_s: Float64, end_s: Float64) -> tuple[Float64, Float64, Float64]:
         """Energy and 99 % bounds of windows given in seconds, J; see `window_j`."""
@@ -163,7 +178,7 @@ class EnergyCurve:
         at, start, end = (np.interp(x, spread.t_s, spread.variance_j2) for x in (t, t0, t1))
         whole = np.maximum(end - start, 1e-300)
         part = np.clip((at - start) / whole, 0.0, 1.0)
-        return spread.quantile * np.sqrt(whole * part * (1 - part)) + spread.lag_slack_j
+        return spread.quantile * np.sqrt(whole * part * (1 - part))
 
     def _interval(self, t_s: Float64) -> NDArrayInt:
         k = np.searchsorted(self.edges.t_s, t_s, side="right") - 1

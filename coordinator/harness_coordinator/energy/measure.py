@@ -81,7 +81,7 @@ def measure_source(
     weight = _alpha(alpha, attribution, source, loads, asked)
     window_s = (window_ns[0] - clean.origin_ns) * NS, (window_ns[1] - clean.origin_ns) * NS
     segments = make_segments(asked, attribution, weight.value)
-    shares = share_energy(curve, segments, len(asked), window_s, line)
+    shares = share_energy(curve, segments, len(asked), window_s, line, own_stamps=activity is None)
     device = curve.window_j(np.array(window_ns[0]), np.array(window_ns[1]))
     conditions = _conditions(queries, asked, samples, clean.origin_ns, attribution)
     if attribution == "exclusive":

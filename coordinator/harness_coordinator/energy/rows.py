@@ -82,10 +82,7 @@ def share_bounds(
     others with the change it made to the share. For a query alone these are the bounds of its window.
     """
     start, end = queries.start_s, np.maximum(queries.end_s, queries.start_s)
-    below_a, above_a = curve.slack_j(start)
-    below_b, above_b = curve.slack_j(end)
-    head_low, head_high = shares.start_share * above_a, shares.start_share * below_a
-    tail_low, tail_high = shares.end_share * below_b, shares.end_share * above_b
+    (head_low, head_high), (tail_low, tail_high) = shares.start_error_j, shares.end_error_j
     if curve.spread is not None:
         down = np.sqrt(head_low**2 + tail_low**2 + shares.noise_j**2)
         up = np.sqrt(head_high**2 + tail_high**2 + shares.noise_j**2)
@@ -93,7 +90,7 @@ def share_bounds(
         down, up = head_low + tail_low + shares.noise_j, head_high + tail_high + shares.noise_j
     unsure, missing_s = curve.unsure_between(start, end)
     part = np.clip(joules / np.maximum(curve.at(end) - curve.at(start), 1e-300), 0.0, 1.0)
-    share = np.maximum(part, np.maximum(shares.start_share, shares.end_share))
+    share = np.maximum(part, shares.largest_share)
     missing_j = np.where(missing_s > 0, curve.ceiling_w * missing_s, 0.0)
     gain = curve.edges.gain_error
     low = np.maximum(joules - down - share * unsure, 0.0) * (1 - gain)

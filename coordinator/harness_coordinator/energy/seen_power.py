@@ -37,6 +37,7 @@ DRIFT_READINGS = 301
 time: drift over half a minute is kept, the beat of the sensor with the load is not."""
 LOCAL_READINGS = 11
 """The same for a sensor that sees all of it."""
+FEWEST_PAIRS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,14 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
     missed_w = readings.power_w - seen / fit.window_s
     partial = fit.window_s < 0.5 * readings.period_s
     smooth_w = _moving_mean(missed_w, DRIFT_READINGS if partial else LOCAL_READINGS)
-    noise_w = float(np.std(missed_w - smooth_w))
     inside = activity.t_s[(activity.t_s > centre[0]) & (activity.t_s < centre[-1])]
     knots = np.union1d(centre, inside)
     missed_at = np.interp(knots, centre, smooth_w)
     step = np.diff(model.energy_at(activity, knots)) + np.diff(knots) * (missed_at[1:] + missed_at[:-1]) / 2
     knot_j = np.append(0.0, np.cumsum(np.maximum(step, 0.0)))
+    # What a local mean takes up it also takes away from the scatter: judge by the drift-free one.
+    missed_w = missed_w - _moving_mean(missed_w, DRIFT_READINGS)
+    error_w, lasting_s = _level_error(activity, centre, missed_w, fit.window_s)
     length = np.diff(centre)
     covered = ~(length > readings.longest_s)
     edges = replace(
@@ -121,11 +124,39 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
         slack_s=np.zeros(len(centre)),
         covered=covered,
         known=covered,
-        spread_j=NORMAL_99 * noise_w * length,
+        spread_j=NORMAL_99
+        * error_w
+        * length
+        * np.sqrt(np.maximum(lasting_s / np.maximum(length, 1e-9), 1.0)),
         spread_adds=False,
     )
-    clock = Spread(knots, noise_w**2 * readings.period_s * (knots - knots[0]), NORMAL_99)
+    clock = Spread(knots, error_w**2 * lasting_s * (knots - knots[0]), NORMAL_99)
     return replace(linear, knot_s=knots, knot_j=knot_j, edges=edges, spread=clock)
+
+
+def _level_error(
+    activity: Activity, centre_s: Float64, missed_w: Float64, window_s: float
+) -> tuple[float, float]:
+    """How far the power is from the model, W, and for how long it stays so, s.
+
+    Every stretch of work may have its own level, or the power may wander within it: the correlation rho of
+    neighbouring readings inside one stretch tells which. A reading that averages over several stretches shows
+    the root of their number less of their scatter; the energy of one stretch is off by all of it.
+    """
+    busy_s = activity.total[:, 0]
+    stretches = np.count_nonzero(np.diff(busy_s) == 0) + 1
+    distance = np.diff(centre_s)
+    period_s = float(np.median(distance))
+    stretch_s = min(float(busy_s[-1]) / stretches, LOCAL_READINGS * max(window_s, period_s))
+    noise_w = float(np.std(missed_w))
+    busy = np.diff(activity.at(centre_s)[:, 0])
+    together = busy >= distance * (1 - 1e-6)
+    rho = 1.0
+    if np.count_nonzero(together) >= FEWEST_PAIRS and noise_w > 0:
+        before, after = missed_w[:-1][together], missed_w[1:][together]
+        rho = float(np.clip((before * after).mean() / ((before**2).mean() + 1e-300), 0.0, 1.0))
+    lasting_s = period_s + rho * max(stretch_s - period_s, 0.0)
+    return noise_w * float(np.sqrt(max(window_s / max(stretch_s, 1e-9), 1.0))), lasting_s
 
 
 def _moving_mean(value: Float64, count: int) -> Float64:

@@ -11,7 +11,8 @@ What the model missed thus goes to where it can have gone wrong: to the load, no
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,12 +20,35 @@ from harness_coordinator.energy.activity import Activity
 from harness_coordinator.energy.curve import EnergyCurve, Spread
 from harness_coordinator.energy.edges import Edges
 from harness_coordinator.energy.load_model import LoadModel
-from harness_coordinator.energy.records import Float64
+from harness_coordinator.energy.records import Float64, Int64
 
 NORMAL_99 = 2.576
 LARGEST_QUANTILE = 8.0
 """Beyond this the residuals are not noise but a different load; the hard envelope takes over."""
 SMALLEST_VARIANCE_J2_S = 1e-8
+FEWEST_RESIDUALS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """An instrument's intervals cut at the events of the load: k pieces of constant modelled power."""
+
+    knot_s: Float64
+    """k + 1 times: edges and events."""
+    at_edge: Int64
+    """Which knots are the n + 1 edges."""
+    length_s: Float64
+    modelled_j: Float64
+    active_w: Float64
+    """Modelled power above idle."""
+
+    def sums(self, value: Float64) -> Float64:
+        """Sum of a piece quantity over each of the n intervals."""
+        return np.add.reduceat(value, self.at_edge[:-1])
+
+    def spread(self, value: Float64) -> Float64:
+        """An interval quantity repeated for its pieces."""
+        return np.repeat(value, np.diff(self.at_edge))
 
 
 def shape_curve(linear: EnergyCurve, activity: Activity, model: LoadModel, lag_error_s: float) -> EnergyCurve:
@@ -37,59 +61,104 @@ def shape_curve(linear: EnergyCurve, activity: Activity, model: LoadModel, lag_e
         lag_error_s: standard error of the lag, s.
     """
     edges = _filled(linear.edges, activity, model)
-    inside = activity.t_s - model.lag_s
-    inside = inside[(inside > edges.t_s[0]) & (inside < edges.t_s[-1])]
-    knots = np.concatenate([edges.t_s, inside])
-    order = np.argsort(knots, kind="stable")
-    knots = knots[order]
-    at_edge = np.empty(len(edges), np.int64)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    at_edge[:] = place[: len(edges)]
-    interval = np.repeat(np.arange(len(edges) - 1), np.diff(at_edge))
-    modelled = model.energy_at(activity, knots)
-    step = np.diff(modelled)
-    length = np.diff(knots)
-    active_w = np.divide(step, length, out=np.zeros_like(step), where=length > 0) - model.idle_w
-    by_interval = _per_interval(edges, interval, step)
-    residual = np.diff(edges.energy_j) - by_interval
-    idle_rate, active_rate, quantile = _variance_rates(edges, interval, length, active_w, residual)
-    clock_step = idle_rate * length + active_rate * active_w**2 * length
-    whole = _per_interval(edges, interval, clock_step)
-    bent = step + residual[interval] * clock_step / whole[interval]
-    # A residual larger than the load of a piece would make it give energy back: such intervals are scaled.
-    falls = np.zeros(len(edges) - 1, bool)
-    falls[interval[bent < 0]] = True
-    if falls.any():
-        gain = np.divide(
-            np.diff(edges.energy_j), by_interval, out=np.zeros_like(by_interval), where=by_interval > 0
-        )
-        scaled = step * gain[interval]
-        flat = np.diff(edges.energy_j)[interval] * length / np.diff(edges.t_s)[interval]
-        bent = np.where(falls[interval], np.where(by_interval[interval] > 0, scaled, flat), bent)
-    rise = np.append(0.0, np.cumsum(bent))
+    pieces = _cut(edges, activity, model)
+    residual_j = np.diff(edges.energy_j) - pieces.sums(pieces.modelled_j)
+    errors = _find_errors(edges, pieces, residual_j)
+    clock_j2 = (errors.idle_rate + errors.active_rate * pieces.active_w**2) * pieces.length_s
+    rise = np.append(0.0, np.cumsum(_bent(edges, pieces, residual_j, clock_j2)))
     # Rounding of the running sum must not move the edges: every interval keeps its measured energy.
-    drift = np.interp(np.arange(len(knots)), at_edge, edges.energy_j - rise[at_edge])
-    knot_j = np.maximum.accumulate(rise + drift)
-    largest_step = float(np.percentile(active_w, 99)) if len(active_w) else 0.0
+    drift = np.interp(np.arange(len(rise)), pieces.at_edge, edges.energy_j - rise[pieces.at_edge])
+    stamp_s = math.hypot(errors.stamp_s, lag_error_s if math.isfinite(lag_error_s) else 0.0)
     return replace(
         linear,
         edges=edges,
-        knot_s=knots,
-        knot_j=knot_j,
-        spread=Spread(
-            t_s=knots,
-            variance_j2=np.append(0.0, np.cumsum(clock_step)),
-            quantile=quantile,
-            lag_slack_j=NORMAL_99
-            * (lag_error_s if np.isfinite(lag_error_s) else 0.0)
-            * max(largest_step, 0.0),
-        ),
+        knot_s=pieces.knot_s,
+        knot_j=np.maximum.accumulate(rise + drift),
+        spread=Spread(pieces.knot_s, np.append(0.0, np.cumsum(clock_j2)), errors.quantile, stamp_s),
     )
 
 
-def _per_interval(edges: Edges, interval: np.ndarray, step: Float64) -> Float64:
-    return np.bincount(interval, step, len(edges) - 1).astype(np.float64)
+def _cut(edges: Edges, activity: Activity, model: LoadModel) -> _Pieces:
+    events = activity.t_s - model.lag_s
+    events = events[(events > edges.t_s[0]) & (events < edges.t_s[-1])]
+    knots = np.concatenate([edges.t_s, events])
+    knots.sort(kind="stable")
+    length = np.diff(knots)
+    modelled = np.diff(model.energy_at(activity, knots))
+    active = (
+        np.divide(modelled, length, out=np.full_like(length, model.idle_w), where=length > 0) - model.idle_w
+    )
+    return _Pieces(knots, np.searchsorted(knots, edges.t_s), length, modelled, active)
+
+
+def _bent(edges: Edges, pieces: _Pieces, residual_j: Float64, clock_j2: Float64) -> Float64:
+    """Energy of each piece: the model's, plus its part of what the model missed.
+
+    Where a piece would give energy back, because the model overstates the interval by more than its load, the
+    whole interval is the model scaled to the measured energy instead.
+    """
+    bent = pieces.modelled_j + clock_j2 * pieces.spread(residual_j / pieces.sums(clock_j2))
+    falls = np.minimum.reduceat(bent, pieces.at_edge[:-1]) < 0
+    if falls.any():
+        modelled = pieces.sums(pieces.modelled_j)
+        measured = np.diff(edges.energy_j)
+        gain = np.divide(measured, modelled, out=np.zeros_like(modelled), where=modelled > 0)
+        flat_w = np.where(modelled > 0, 0.0, measured / np.diff(edges.t_s))
+        scaled = pieces.modelled_j * pieces.spread(gain) + pieces.length_s * pieces.spread(flat_w)
+        bent = np.where(np.repeat(falls, np.diff(pieces.at_edge)), scaled, bent)
+    return bent
+
+
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """Where the model goes wrong, from the residuals of the intervals."""
+
+    idle_rate: float
+    """Variance per second of time, J^2/s."""
+    active_rate: float
+    """Variance per (active power)^2 and second, s."""
+    stamp_s: float
+    """Standard deviation of single stamps about the common lag, s."""
+    quantile: float
+    """Standard deviations that hold 99 % of the residuals."""
+
+
+def _find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> _Errors:
+    """Split the residuals' variance into that of idle time, of the load's level, and of the stamps.
+
+    Intervals without load give the first, loaded ones without an event the second; an event whose stamp is off
+    by d moves (step in power) x d between intervals, so the rest over the sum of squared steps is the third.
+    """
+    span = np.diff(edges.t_s)
+    work = pieces.sums(pieces.active_w**2 * pieces.length_s)
+    jump = np.append(0.0, np.diff(pieces.active_w)) ** 2
+    jump[pieces.at_edge[:-1]] = 0.0
+    jumps = pieces.sums(jump)
+    sure = edges.known & edges.covered
+    quiet, loud = sure & (work <= 0), sure & (work > 0)
+    steady, eventful = loud & (jumps <= 0), loud & (jumps > 0)
+    square = residual_j**2
+    idle_rate = SMALLEST_VARIANCE_J2_S
+    if np.count_nonzero(quiet) >= FEWEST_RESIDUALS:
+        idle_rate = max(idle_rate, float(square[quiet].sum() / span[quiet].sum()))
+    active_rate = stamp_s = 0.0
+    level = steady if np.count_nonzero(steady) >= FEWEST_RESIDUALS else loud
+    if level.any():
+        rest = float((square[level] - idle_rate * span[level]).sum())
+        active_rate = max(rest, 0.01 * float(square[level].sum())) / float(work[level].sum())
+    expected = idle_rate * span + active_rate * work
+    if np.count_nonzero(eventful) >= FEWEST_RESIDUALS:
+        # A level that is off for the whole query makes an interval filled by a share f off by f^2, not f.
+        filled = pieces.sums(pieces.active_w * pieces.length_s) ** 2 / span
+        rest = float((square - idle_rate * span - active_rate * filled)[eventful].sum())
+        stamp_s = math.sqrt(max(rest, 0.0) / float(jumps[eventful].sum()))
+        expected += stamp_s**2 * jumps
+    kept = loud if np.count_nonzero(loud) >= FEWEST_RESIDUALS else sure
+    quantile = LARGEST_QUANTILE
+    if kept.any():
+        ratio = np.abs(residual_j[kept]) / np.sqrt(expected[kept])
+        quantile = float(np.clip(np.quantile(ratio, 0.99), NORMAL_99, LARGEST_QUANTILE))
+    return _Errors(idle_rate, active_rate, stamp_s, quantile)
 
 
 def _filled(edges: Edges, activity: Activity, model: LoadModel) -> Edges:
@@ -99,27 +168,3 @@ def _filled(edges: Edges, activity: Activity, model: LoadModel) -> Edges:
     modelled = np.diff(model.energy_at(activity, edges.t_s))
     energy = np.where(edges.known, np.diff(edges.energy_j), modelled)
     return replace(edges, energy_j=edges.energy_j[0] + np.append(0.0, np.cumsum(energy)))
-
-
-def _variance_rates(
-    edges: Edges, interval: np.ndarray, length: Float64, active_w: Float64, residual: Float64
-) -> tuple[float, float, float]:
-    """How fast the error grows in idle time (J^2/s) and per (active W)^2 s, and the 99 % quantile."""
-    span = np.diff(edges.t_s)
-    work = _per_interval(edges, interval, active_w**2 * length)
-    sure = edges.known & edges.covered
-    quiet, loud = sure & (work <= 0), sure & (work > 0)
-    square = residual**2
-    idle_rate = SMALLEST_VARIANCE_J2_S
-    if np.count_nonzero(quiet) >= 8:
-        idle_rate = max(idle_rate, float(square[quiet].sum() / span[quiet].sum()))
-    active_rate = 0.0
-    if loud.any():
-        rest = float((square[loud] - idle_rate * span[loud]).sum())
-        active_rate = max(rest, 0.01 * float(square[loud].sum())) / float(work[loud].sum())
-    expected = idle_rate * span + active_rate * work
-    kept = loud if np.count_nonzero(loud) >= 8 else sure
-    if not kept.any():
-        return idle_rate, active_rate, LARGEST_QUANTILE
-    ratio = np.abs(residual[kept]) / np.sqrt(expected[kept])
-    return idle_rate, active_rate, float(np.clip(np.quantile(ratio, 0.99), NORMAL_99, LARGEST_QUANTILE))

@@ -36,10 +36,12 @@ class Shares:
     """Idle energy that was not there: baseline x time beyond what the device used, per query."""
     noise_j: Float64
     """99 % error of the share from the events of others inside the query, J."""
-    start_share: Float64
-    """Share of the device's power that the query had just after its start."""
-    end_share: Float64
-    """The same just before its end."""
+    start_error_j: tuple[Float64, Float64]
+    """How much too low and too high the share may be because of E at the query's start, J."""
+    end_error_j: tuple[Float64, Float64]
+    """The same for E at its end."""
+    largest_share: Float64
+    """The larger of its shares of the device's power just after its start and just before its end."""
     unattributed_j: float
     device_j: float
     overlap_s: float
@@ -52,6 +54,8 @@ def share_energy(
     count: int,
     window_s: tuple[float, float],
     baseline: BaselineLine | None,
+    *,
+    own_stamps: bool = True,
 ) -> Shares:
     """Divide the energy of a window among queries by the weights of their segments.
 
@@ -65,8 +69,11 @@ def share_energy(
         count: number of queries n.
         window_s: start and end, s after the curve's origin.
         baseline: idle power; None leaves everything active (idle shares are then zero).
+        own_stamps: whether the segments carry the engine's stamps, whose scatter then adds to the errors.
     """
     begin, finish = window_s
+    if not finish > begin:
+        return _nothing(count)
     start, end = np.clip(segments.start_s, begin, finish), np.clip(segments.end_s, begin, finish)
     times, place = np.unique(np.concatenate([start, end, [begin, finish]]), return_inverse=True)
     size = len(times)
@@ -88,9 +95,14 @@ def share_energy(
     whole = active + idle_share
     prefill = segments.prefill
     per = _Totals(segments.query, count)
-    noise, start_share, end_share = _edges_of_shares(
-        curve, times, first=first, last=last, weight=weight, total=total, busy=busy
-    )
+    below, above = curve.slack_j(times)
+    if own_stamps and curve.spread is not None and curve.spread.stamp_s > 0:
+        stamp_j = curve.stamp_error_j(times)
+        below, above = np.hypot(below, stamp_j), np.hypot(above, stamp_j)
+    weight_share = np.divide(1.0, total, out=np.zeros(size - 1), where=busy)
+    at_start = np.minimum(weight * weight_share[np.minimum(first, size - 2)], 1.0)
+    at_end = np.minimum(weight * weight_share[np.maximum(last - 1, 0)], 1.0)
+    noise = _noise_inside(weight, weight_share, np.maximum(below, above), first, last)
     return Shares(
         active_j=per.sum(active),
         idle_j=per.sum(idle_share),
@@ -98,12 +110,18 @@ def share_energy(
         decode_j=per.sum(np.where(prefill, 0.0, whole)),
         clipped_j=per.sum(clipped_sum[last] - clipped_sum[first]),
         noise_j=np.sqrt(per.sum(noise)),
-        start_share=per.first(start_share),
-        end_share=per.last(end_share),
+        start_error_j=(per.first(at_start * above[first]), per.first(at_start * below[first])),
+        end_error_j=(per.last(at_end * below[last]), per.last(at_end * above[last])),
+        largest_share=np.maximum(per.first(at_start), per.last(at_end)),
         unattributed_j=float(energy[~busy].sum()),
         device_j=float(curve.at(np.array(finish)) - curve.at(np.array(begin))),
         overlap_s=float(np.diff(times)[in_flight > 1].sum()),
     )
+
+
+def _nothing(count: int) -> Shares:
+    zero = np.zeros(count)
+    return Shares(zero, zero, zero, zero, zero, zero, (zero, zero), (zero, zero), zero, 0.0, 0.0, 0.0)
 
 
 def _running(first: Int64, last: Int64, weight: Float64 | None, size: int) -> Float64:
@@ -127,34 +145,19 @@ def _whole_weights(rate: Float64, most_in_flight: int) -> Float64:
     return np.maximum(np.rint(np.minimum(rate / largest, 1.0) * scale), 1.0)
 
 
-def _edges_of_shares(
-    curve: EnergyCurve,
-    times: Float64,
-    *,
-    first: Int64,
-    last: Int64,
-    weight: Float64,
-    total: Float64,
-    busy: np.ndarray,
-) -> tuple[Float64, Float64, Float64]:
-    """Variance from events inside each stretch, and the share just after its start and before its end.
+def _noise_inside(
+    weight: Float64, weight_share: Float64, slack_j: Float64, first: Int64, last: Int64
+) -> Float64:
+    """Variance of each stretch's energy from the events inside it, J^2.
 
     A query's joules are a sum over events of E(t_j) times the change of its share there; errors of E at
     different events are taken as independent.
     """
-    per_weight = np.divide(1.0, total, out=np.zeros(len(total)), where=busy)
-    below, above = curve.slack_j(times)
-    slack = np.maximum(below, above)
-    slack = np.where(np.isfinite(slack), slack, 0.0)
-    change = np.append(np.diff(per_weight), 0.0)
-    variance = np.append(0.0, np.cumsum((change * slack[1:]) ** 2)) if len(times) > 1 else np.zeros(1)
+    change = np.append(np.diff(weight_share), 0.0)
+    slack = np.where(np.isfinite(slack_j[1:]), slack_j[1:], 0.0)
+    variance = np.append(0.0, np.cumsum((change * slack) ** 2))
     inside_end = np.maximum(last - 1, first)
-    noise = weight**2 * np.maximum(variance[inside_end] - variance[first], 0.0)
-    if not len(per_weight):
-        return noise, np.zeros(len(first)), np.zeros(len(first))
-    at_start = weight * per_weight[np.minimum(first, len(per_weight) - 1)]
-    at_end = weight * per_weight[np.maximum(last - 1, 0)]
-    return noise, np.minimum(at_start, 1.0), np.minimum(at_end, 1.0)
+    return weight**2 * np.maximum(variance[inside_end] - variance[first], 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,17 @@ class Run:
     output: Float64
     length_s: float
 
-    def queries(self, late_s: float = 0.0) -> QueryColumns:
-        """What the agent stamped, `late_s` after it happened on the device."""
-        return QueryColumns(
-            ns(self.start_s + late_s), ns(self.first_s + late_s), ns(self.end_s + late_s), self.prompt, self.output
+    def queries(
+        self, late_s: float = 0.0, jitter_s: float = 0.0, rng: np.random.Generator | None = None
+    ) -> QueryColumns:
+        """What the agent stamped, `late_s` after it happened on the device, give or take `jitter_s`."""
+        off = np.zeros((3, len(self.start_s)))
+        if rng is not None:
+            off = rng.uniform(-jitter_s, jitter_s, off.shape)
+        start, first, end = (
+            ns(at + late_s + shift) for at, shift in zip((self.start_s, self.first_s, self.end_s), off, strict=True)
         )
+        return QueryColumns(start, np.clip(first, start, end), end, self.prompt, self.output)
 
 
 def steps(rng: np.random.Generator, length_s: float, low_w: float = 80.0, high_w: float = 400.0) -> Truth:
@@ -87,6 +93,7 @@ def single_queries(
     shortest_s: float = 0.08,
     longest_s: float = 0.7,
     ripple: float = 0.03,
+    wander: float = 0.0,
     lead_s: float = 12.0,
 ) -> Run:
     """Queries one after the other with idle gaps: prefill near the power limit, then decode, each its own level."""
@@ -104,8 +111,14 @@ def single_queries(
         power += [idle_w, 390 * level[k], 260 * level[k]]
     t_s.append(float(start[-1] + duration[-1] + lead_s))
     power.append(idle_w)
+    truth = Truth(np.array(t_s), np.array(power))
+    if wander:
+        fine_s = np.unique(np.concatenate([truth.t_s, np.arange(0, t_s[-1], 0.01)]))
+        fine_w = truth.power((fine_s[1:] + fine_s[:-1]) / 2)
+        fine_w = np.where(fine_w > idle_w, fine_w * (1 + wander * rng.standard_normal(len(fine_w))), fine_w)
+        truth = Truth(fine_s, np.maximum(fine_w, idle_w / 2))
     return Run(
-        Truth(np.array(t_s), np.array(power)), start, start + prefill_s, start + duration, prompt, output, t_s[-1]
+        truth, start, start + prefill_s, start + duration, prompt, output, t_s[-1]
     )
 
 
