@@ -1,0 +1,180 @@
+"""The link to the coordinator: dials out, and again whenever it breaks, for as long as the agent lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import grpc
+from harness_proto.v1 import fleet_pb2
+
+from harness_agent.backoff import Backoff
+from harness_agent.clock_offset import ClockOffsetEstimator
+from harness_agent.errors import RefusedError, UnreachableError
+from harness_agent.outbox import Outbox
+from harness_agent.session import MAX_MESSAGE_BYTES, Session, SessionEndedError
+
+_log = logging.getLogger(__name__)
+
+
+class Handler(Protocol):
+    """Whoever does the work that the coordinator gives."""
+
+    def lease(self, offer: fleet_pb2.LeaseOffer) -> None:
+        """Take tasks of a new run or of the one that is on."""
+        ...
+
+    def no_work(self, run_id: str) -> None:
+        """End a run once its tasks are done."""
+        ...
+
+    def cancel(self, tasks: list[tuple[str, int]], reason: str) -> None:
+        """Stop these (task, attempt) pairs; unknown ones are none of ours."""
+        ...
+
+    def drain(self, reason: str) -> None:
+        """Finish what is in flight and take nothing new."""
+        ...
+
+    def welcomed(self) -> None:
+        """A session has begun."""
+        ...
+
+    def heartbeat(self) -> fleet_pb2.Heartbeat:
+        """Tell what is held and loaded now; times and clock offset are filled in by the session."""
+        ...
+
+
+class Link:
+    """One session after another, with everything unacknowledged sent again in each."""
+
+    def __init__(
+        self,
+        address: str,
+        outbox: Outbox,
+        hello: Callable[[], fleet_pb2.Hello],
+        handler: Handler,
+        *,
+        exit_if_unreachable_s: float | None = None,
+    ) -> None:
+        """Prepare; `run` connects.
+
+        Args:
+            address: HOST:PORT of the coordinator.
+            outbox: what is to be sent.
+            hello: makes the first message of a session.
+            handler: takes what the coordinator asks for.
+            exit_if_unreachable_s: give up when no session ever began within this time.
+        """
+        self._address = address
+        self._outbox = outbox
+        self._hello = hello
+        self._handler = handler
+        self._exit_if_unreachable_s = exit_if_unreachable_s
+        self._requests: dict[str, int] = {}
+        self._session: Session | None = None
+        self._told = ""
+        self.clock = ClockOffsetEstimator()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session is on."""
+        return self._session is not None and self._session.welcomed
+
+    def request_work(self, run_id: str, tasks: int) -> None:
+        """Ask for tasks; repeated after each reconnection until `request_answered`.
+
+        Args:
+            run_id: the run that needs more; empty: any new run.
+            tasks: how many there is room for.
+        """
+        self._requests[run_id] = tasks
+        if self._session is not None:
+            self._session.request_work(run_id, tasks)
+
+    def request_answered(self, run_id: str) -> None:
+        """Forget a request: it was answered, or nobody waits for the answer any more."""
+        self._requests.pop(run_id, None)
+
+    def is_requested(self, run_id: str) -> bool:
+        """Whether a request waits for its answer."""
+        return run_id in self._requests
+
+    def requests(self) -> Mapping[str, int]:
+        """Return the requests that wait for an answer."""
+        return dict(self._requests)
+
+    def wake(self) -> None:
+        """Look for something to send; call it from the event loop."""
+        if self._session is not None:
+            self._session.wake()
+
+    async def run(self) -> None:
+        """Keep a session until cancelled.
+
+        Raises:
+            RefusedError: the coordinator does not want this agent, now or ever.
+            UnreachableError: no session began within the time allowed.
+        """
+        backoff = Backoff()
+        started_s = time.monotonic()
+        ever = False
+        while True:
+            reason = await self._one_session()
+            if self._session is not None and self._session.welcomed:
+                ever = True
+                backoff.reset()
+            self._session = None
+            if reason != self._told:
+                _log.warning("%s; trying again until it works", reason)
+                self._told = reason
+            limit_s = self._exit_if_unreachable_s
+            if not ever and limit_s is not None and time.monotonic() - started_s > limit_s:
+                raise UnreachableError(f"{reason}; gave up after {limit_s:g} s.")
+            await asyncio.sleep(backoff.next_s())
+
+    async def goodbye(self, reason: str, timeout_s: float) -> None:
+        """Send what is left, take leave, and wait until the coordinator has it or the time is over."""
+        session = self._session
+        if session is None or not session.welcomed:
+            return
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s and self._session is session:
+            if not session.has_unacknowledged():
+                break
+            await asyncio.sleep(0.02)
+        await session.say_goodbye(reason, max(0.1, deadline_s - time.monotonic()))
+
+    async def _one_session(self) -> str:
+        """Run one session and return why it ended."""
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            # Channels share connections and their backoff otherwise: a new try must be a new try.
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_retries", 0),
+        ]
+        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
+            session = Session(channel, self._outbox, self._handler, self.clock, self.requests)
+            self._session = session
+            try:
+                await session.run(self._hello(), self._on_welcome)
+            except grpc.aio.AioRpcError as error:
+                if session.welcomed:
+                    return f"The coordinator at {self._address} was lost: {error.details()}"
+                return f"The coordinator at {self._address} cannot be reached: {error.details()}"
+            except SessionEndedError as ended:
+                if ended.refused_for_good:
+                    raise RefusedError(
+                        f"The coordinator at {self._address} refuses this agent: {ended}"
+                    ) from None
+                return f"The coordinator at {self._address} ended the session: {ended}"
+            return f"The coordinator at {self._address} ended the session"
+
+    def _on_welcome(self, welcome: fleet_pb2.Welcome) -> None:
+        _log.info("connected to the coordinator at %s (version %s)", self._address, welcome.version)
+        self._told = ""
+        self._handler.welcomed()
