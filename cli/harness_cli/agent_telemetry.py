@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 from harness_agent.discovery import Discovery, discover, provider_names
+from harness_agent.learning import discover_learned
 from harness_agent.sample_blocks import SampleBlock
 from harness_agent.sample_files import SUFFIXES, SampleFileError, merge, write_csv, write_samples
 from harness_agent.sampler import Sampler
@@ -32,7 +33,7 @@ _FINDING_COLUMNS = ("provider", "subject", "available", "detail", "fix")
 @_FORMAT
 def doctor(output_format: str) -> None:
     """Say what can be measured on this machine, source by source, and why not."""
-    found = discover(with_host=False)
+    found = discover_learned(with_host=False)
     found.close()
     rows = [_finding_row(finding) for finding in found.findings]
     if output_format == "json":
@@ -70,7 +71,7 @@ def doctor(output_format: str) -> None:
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.csv."
 )
 @_FORMAT
-def sample(  # noqa: PLR0917 - click passes options by name
+def sample(
     seconds: float,
     hz: float | None,
     providers: tuple[str, ...],
@@ -86,7 +87,8 @@ def sample(  # noqa: PLR0917 - click passes options by name
         if name not in provider_names():
             msg = f"--source {name}: no such provider; known here: {', '.join(provider_names())}"
             raise click.UsageError(msg)
-    found = discover(providers or None, with_host=not providers)
+    find = discover_learned if hz is None else discover
+    found = find(providers or None, with_host=not providers)
     if not found.sources:
         raise click.ClickException(_nothing(found))
     for source in found.sources:

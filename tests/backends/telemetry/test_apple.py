@@ -181,6 +181,30 @@ def test_closing_the_last_rail_ends_the_child(play: Play) -> None:
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
 
+_OPEN_AND_WAIT = """
+import sys, time
+from harness_backends.telemetry.apple import AppleProvider
+sources, findings = AppleProvider(40).discover()
+print(len(sources), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_child_does_not_outlive_an_agent_that_is_killed(play: Play) -> None:
+    for source in play()[0]:
+        source.close()
+    agent = subprocess.Popen(
+        [sys.executable, "-c", _OPEN_AND_WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert agent.stdout is not None
+    assert agent.stdout.readline() == b"4\n"
+    (child,) = psutil.Process(agent.pid).children()
+    agent.kill()
+    agent.communicate()
+    psutil.wait_procs([child], timeout=20)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
 _AS_NOBODY = """
 import os
 from harness_backends.telemetry.apple import AppleProvider
