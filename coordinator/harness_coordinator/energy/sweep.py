@@ -6,7 +6,8 @@ W_k and idle energy i_k = min(baseline x length, e_k),
     active share of query q = w_q (e_k - i_k) / W_k          idle share = i_k / n_k
 
 and with the running sums C = sum (e_k - i_k) / W_k and D = sum i_k / n_k a stretch of constant weight from
-piece a to piece b gets w (C_b - C_a) + D_b - D_a: O((n + m) log n) for any concurrency.
+piece a to piece b gets w (C_b - C_a) + D_b - D_a: O((n + m) log n) for any concurrency. Where nobody in flight
+produces tokens (W_k = 0: all wait), the active part is shared equally, as the idle part is.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from harness_coordinator.energy.curve import EnergyCurve
 from harness_coordinator.energy.records import Float64, Int64
 from harness_coordinator.energy.segments import Segments
 
-LARGEST_TO_TYPICAL_RATE = 1e4
+LARGEST_TO_TYPICAL_RATE = 1e3
 """A rate beyond this multiple of the median comes of a vanishing phase and is cut, to keep weights exact."""
+SMALLEST_TO_LARGEST_RATE = 1e-5
+"""A rate below this share of the largest counts as zero: the running sums keep 1e-9 only over such a range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ def share_energy(
     baseline: BaselineLine | None,
     *,
     own_stamps: bool = True,
+    with_errors: bool = True,
 ) -> Shares:
     """Divide the energy of a window among queries by the weights of their segments.
 
@@ -69,6 +73,7 @@ def share_energy(
         count: number of queries n.
         window_s: start and end, s after the curve's origin.
         baseline: idle power; None leaves everything active (idle shares are then zero).
+        with_errors: False leaves the errors zero, for whoever needs none and is in a hurry.
         own_stamps: whether the segments carry the engine's stamps, whose scatter then adds to the errors.
     """
     begin, finish = window_s
@@ -85,23 +90,28 @@ def share_energy(
     idle_due = np.diff(baseline.energy_at(times)) if baseline else np.zeros(size - 1)
     idle = np.minimum(idle_due, energy)
     busy = in_flight > 0
-    active_per_weight = np.divide(energy - idle, total, out=np.zeros(size - 1), where=busy)
+    weighted = total > 0
+    active_per_weight = np.divide(energy - idle, total, out=np.zeros(size - 1), where=weighted)
     per_query = np.divide(1.0, in_flight, out=np.zeros(size - 1), where=busy)
+    waiting_j = np.where(weighted, 0.0, (energy - idle) * per_query)
     active_sum = np.append(0.0, np.cumsum(active_per_weight))
+    waiting_sum = np.append(0.0, np.cumsum(waiting_j))
     idle_sum = np.append(0.0, np.cumsum(idle * per_query))
-    active = weight * (active_sum[last] - active_sum[first])
+    active = weight * (active_sum[last] - active_sum[first]) + waiting_sum[last] - waiting_sum[first]
     idle_share = idle_sum[last] - idle_sum[first]
     clipped_sum = np.append(0.0, np.cumsum((idle_due - idle) * per_query))
     whole = active + idle_share
     prefill = segments.prefill
     per = _Totals(segments.query, count)
-    below, above = curve.slack_j(times)
-    if own_stamps and curve.spread is not None and curve.spread.stamp_s > 0:
+    below, above = curve.slack_j(times) if with_errors else (np.zeros(size), np.zeros(size))
+    if with_errors and own_stamps and curve.spread is not None and curve.spread.stamp_s > 0:
         stamp_j = curve.stamp_error_j(times)
         below, above = np.hypot(below, stamp_j), np.hypot(above, stamp_j)
-    weight_share = np.divide(1.0, total, out=np.zeros(size - 1), where=busy)
-    at_start = np.minimum(weight * weight_share[np.minimum(first, size - 2)], 1.0)
-    at_end = np.minimum(weight * weight_share[np.maximum(last - 1, 0)], 1.0)
+    weight_share = np.divide(1.0, total, out=np.zeros(size - 1), where=weighted)
+    equal_share = np.where(weighted, 0.0, per_query)
+    opening, closing = np.minimum(first, size - 2), np.maximum(last - 1, 0)
+    at_start = np.minimum(weight * weight_share[opening] + equal_share[opening], 1.0)
+    at_end = np.minimum(weight * weight_share[closing] + equal_share[closing], 1.0)
     noise = _noise_inside(weight, weight_share, np.maximum(below, above), first, last)
     return Shares(
         active_j=per.sum(active),
@@ -132,17 +142,16 @@ def _running(first: Int64, last: Int64, weight: Float64 | None, size: int) -> Fl
 
 
 def _whole_weights(rate: Float64, most_in_flight: int) -> Float64:
-    """Weights as whole numbers whose sums stay below 2^53, so that running sums of them are exact.
-
-    Each is at least 1: a query in flight alone takes all energy, whatever its tokens.
-    """
+    """Weights as whole numbers whose sums stay below 2^53, so that running sums of them are exact."""
     if not len(rate):
         return rate
     positive = rate[rate > 0]
-    typical = float(np.median(positive)) if len(positive) else 1.0
-    largest = min(float(rate.max()), LARGEST_TO_TYPICAL_RATE * typical) or 1.0
+    if not len(positive):
+        return np.zeros(len(rate))
+    largest = min(float(rate.max()), LARGEST_TO_TYPICAL_RATE * float(np.median(positive)))
     scale = 2.0 ** (52 - int(np.ceil(np.log2(most_in_flight + 1))))
-    return np.maximum(np.rint(np.minimum(rate / largest, 1.0) * scale), 1.0)
+    relative = np.minimum(rate / largest, 1.0)
+    return np.where(relative < SMALLEST_TO_LARGEST_RATE, 0.0, np.rint(relative * scale))
 
 
 def _noise_inside(
