@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -25,7 +24,7 @@ class Asked:
 def asked_of_task(connection: Connection, task_id: str) -> Asked | None:
     """Return how a task's answer is judged and against what, None for a task that is not known."""
     row = connection.execute(
-        select(Job.spec_json, Query.reference, Query.text)
+        select(Job.evaluation, Query.reference, Query.text)
         .select_from(Task)
         .join(Job, Job.job_id == Task.job_id)
         .join(Query, and_(Query.dataset_id == Task.dataset_id, Query.query_id == Task.query_id))
@@ -33,8 +32,7 @@ def asked_of_task(connection: Connection, task_id: str) -> Asked | None:
     ).first()
     if row is None:
         return None
-    evaluation = json.loads(row.spec_json).get("evaluation") or {}
-    return Asked(evaluation.get("method", "none"), row.reference, row.text)
+    return Asked(row.evaluation, row.reference, row.text)
 
 
 def record(

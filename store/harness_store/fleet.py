@@ -11,7 +11,7 @@ from sqlalchemy import Connection, case, func, select, update
 
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
 from harness_store.models import Agent, AgentBoot, ClockOffset, Device, Source
-from harness_store.rows import as_row, insert_absent, upsert
+from harness_store.rows import as_row, insert_absent, json_or_none, upsert
 
 __all__ = ["DuplicateNameError", "RemovedAgentError"]
 
@@ -114,7 +114,7 @@ def register_agent(
         "boot_id": boot_id,
         "clock_id": clock_id,
         "hostname": hostname,
-        "host_json": host_json,
+        "host_json": json_or_none(host_json) or "{}",
         "labels_json": labels_json,
         "engines_json": engines_json,
         "features_json": features_json,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -124,6 +125,7 @@ def insert_job(connection: Connection, job: NewJob, rows: Iterable[QueryRow] = (
     dataset = _dataset(connection, job, rows)
     query_count = min(dataset.row_count, job.dataset_limit or dataset.row_count)
     job_id = new_job_id(job.submitted_realtime_ns)
+    spec = json.loads(job.spec_json)
     connection.execute(
         insert(Job),
         {
@@ -138,6 +140,8 @@ def insert_job(connection: Connection, job: NewJob, rows: Iterable[QueryRow] = (
             "repetitions": job.repetitions,
             "priority": job.priority,
             "energy": job.energy,
+            "evaluation": (spec.get("evaluation") or {}).get("method", "none"),
+            "warmup": spec.get("warmup", 0),
             "submitted_realtime_ns": job.submitted_realtime_ns,
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -26,6 +27,14 @@ def as_row(record: Any) -> dict[str, Any]:
 def absent_to_none(value: Any) -> Any:
     """Return None for NaN and infinity, any other value as it is."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_or_none(text: str) -> str | None:
+    """Return a JSON object as it is and None for anything else: one broken text would break the views."""
+    try:
+        return text if isinstance(json.loads(text), dict) else None
+    except ValueError:
+        return None
 
 
 def chunks(items: Iterable[T], size: int = CHUNK_ROWS) -> Iterator[list[T]]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from harness_store.errors import UnknownRunError
 from harness_store.models import Agent, Baseline, Job, Run, Task
 from harness_store.retries import HELD
-from harness_store.rows import insert_absent
+from harness_store.rows import insert_absent, json_or_none
 from harness_store.source_totals import SourceTotal, source_totals
 
 __all__ = ["SourceTotal", "source_totals"]
@@ -134,7 +134,7 @@ def mark_started(
             host_source_ids_json=json.dumps(list(host_source_ids)),
             engine=engine,
             engine_version=engine_version,
-            settings_json=settings_json,
+            settings_json=json_or_none(settings_json),
             reason=None,
             over_realtime_ns=None,
         )
@@ -155,7 +155,7 @@ def mark_ready(
     connection.execute(
         update(Run)
         .where(Run.run_id == run_id)
-        .values(ready_ns=ready_ns, load_s=load_s, facts_json=facts_json)
+        .values(ready_ns=ready_ns, load_s=load_s, facts_json=json_or_none(facts_json))
     )
 
 

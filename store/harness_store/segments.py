@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select
 
+from harness_store.compaction import Compacted, compact
 from harness_store.models import PACKED, SampleSegment
 from harness_store.rollup import roll_up
 from harness_store.sample_columns import NAMES, concatenate, normalise, ordered, pack, unpack
 from harness_store.segment_codec import decode_segment
+from harness_store.source_lock import lock_source
 
-__all__ = ["NAMES", "NewBlock"]
+__all__ = ["NAMES", "Compacted", "NewBlock", "compact"]
 
 _FAR_PAST, _FAR_FUTURE = -(2**62), 2**62
 
@@ -151,18 +153,6 @@ def covered_until_ns(
     if boot_id is not None:
         query = query.where(s.boot_id == boot_id)
     return connection.execute(query).scalar()
-
-
-def lock_source(connection: Connection, agent_id: str, boot_id: str, source_id: str) -> None:
-    """Keep others from writing segments of a source until the transaction ends.
-
-    SQLite has one writer anyway. On PostgreSQL two streams of one agent may reach two coordinators.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"),
-            {"key": f"{agent_id}/{boot_id}/{source_id}"},
-        )
 
 
 def _stored_ranges(

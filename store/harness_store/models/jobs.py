@@ -73,6 +73,9 @@ class Job(Base):
     repetitions: Mapped[int]
     priority: Mapped[int]
     energy: Mapped[str]
+    evaluation: Mapped[str]
+    """Method whose verdict is the `correct` of its results: none, exact_match, judge."""
+    warmup: Mapped[int]
     submitted_realtime_ns: Mapped[int]
     finished_realtime_ns: Mapped[int | None]
     reason: Mapped[str | None]

@@ -7,6 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from harness_store.migrations.first_views import create_statements
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -207,8 +209,8 @@ def upgrade() -> None:
         "jobs",
         *_text("job_id submission_id name state spec_json dataset_id"),
         *_bigint("query_count hardware_count repetitions priority"),
-        *_text("energy"),
-        *_bigint("submitted_realtime_ns"),
+        *_text("energy evaluation"),
+        *_bigint("warmup submitted_realtime_ns"),
         *_bigint("finished_realtime_ns", null=True),
         *_text("reason", null=True),
         sa.PrimaryKeyConstraint("job_id", name="pk_jobs"),
@@ -298,6 +300,8 @@ def upgrade() -> None:
         ["job_id", "model_id", "hardware_index", "state", "not_before_realtime_ns", "ordinal"],
     )
     op.create_index("ix_tasks_run_id", "tasks", ["run_id"])
+    for statement in create_statements(op.get_bind().dialect.name):
+        op.get_bind().exec_driver_sql(statement)
     op.bulk_insert(
         sa.table("meta", sa.column("key", sa.Text), sa.column("value", sa.Text)),
         [{"key": "product", "value": "joule-harness"}],
@@ -306,6 +310,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop everything."""
+    for view in ("trafficbench_metrics", "result_rows"):
+        op.execute(f"DROP VIEW {view}")
     for table in TABLES_LAST_FIRST:
         op.drop_table(table)
 
