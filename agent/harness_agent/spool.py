@@ -127,6 +127,9 @@ class Spool:
         with self._lock:
             state = self._lanes[lane]
             key = (boot_id, source_id)
+            if boot_id == self._boot_id:
+                # Whatever the other side says, what was never told is not acknowledged.
+                seq = min(seq, state.next_seq.get(source_id, 0))
             state.acked[key] = max(seq, state.acked.get(key, 0))
             for segment in tuple(state.segments):
                 if not segment.sealed and not self._writer.seal_if_worn(lane.value, segment, state.is_acked):

@@ -48,6 +48,7 @@ class SpoolWriter:
         self._made = 0
         self._busy = False
         self._closing = False
+        self._flushing = 0
         self.full_reason = ""
         self.dropped_samples = 0
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -69,11 +70,16 @@ class SpoolWriter:
         """Wait until the queues are empty."""
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            while self._busy or any(self._queues.values()):
-                remaining_s = deadline_s - time.monotonic()
-                if remaining_s <= 0 or not self._thread.is_alive():
-                    return False
-                self._changed.wait(remaining_s)
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                while self._busy or any(self._queues.values()):
+                    remaining_s = deadline_s - time.monotonic()
+                    if remaining_s <= 0 or not self._thread.is_alive():
+                        return False
+                    self._changed.wait(remaining_s)
+            finally:
+                self._flushing -= 1
         return True
 
     def close(self) -> None:
@@ -104,13 +110,15 @@ class SpoolWriter:
         self._seal(lane)
         return True
 
+    def _is_urgent(self) -> bool:
+        return bool(self._queues["control"]) or self._closing or self._flushing > 0
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not any(self._queues.values()) and not self._closing:
                     self._changed.wait()
-                if not self._queues["control"] and not self._closing:
-                    self._changed.wait_for(lambda: self._queues["control"] or self._closing, GATHER_S)
+                self._changed.wait_for(self._is_urgent, GATHER_S)
                 batch = {lane: list(queue) for lane, queue in self._queues.items() if queue}
                 if not batch and self._closing:
                     return

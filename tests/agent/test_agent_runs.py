@@ -84,7 +84,9 @@ def test_samples_of_the_run_arrive_on_the_same_clock(
 
 
 def test_the_real_engine_runs_under_the_agent(coordinator: MiniCoordinator, start_agent: StartAgent) -> None:
-    coordinator.offers.append(offer(count=3, engine="llamacpp", source=MODEL, warmup=1, last=True))
+    coordinator.offers.append(
+        offer(count=3, engine="llamacpp", source=MODEL, engine_args={"threads": 1}, warmup=1, last=True)
+    )
     agent = start_agent(coordinator)
     coordinator.wait_for(lambda: coordinator.ended("run-1"), "the run's end", 60.0)
     assert coordinator.phases("run-1") == ["STARTED", "READY", "ENDED"]
