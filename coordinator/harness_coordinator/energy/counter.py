@@ -34,7 +34,7 @@ class Changes:
         return len(self.seen_s)
 
 
-def find_changes(samples: CleanSamples, wrap_j: float = math.nan) -> Changes:
+def find_changes(samples: CleanSamples, wrap_j: float = math.nan, *, computed: bool = False) -> Changes:
     """Keep the polls at which the counter changed; a repeat of an unchanged value is not new information.
 
     The first poll counts as a change, seen within one poll interval.
@@ -42,6 +42,8 @@ def find_changes(samples: CleanSamples, wrap_j: float = math.nan) -> Changes:
     Args:
         samples: cleaned polls with a counter.
         wrap_j: value at which the counter starts again at zero, J; NaN where it does not wrap.
+        computed: the value is made at each poll (an estimate from CPU time): one that stays the same says that
+            nothing was used, not that the sensor has not ticked.
     """
     valid = ~np.isnan(samples.energy_j)
     t_s, reading = samples.t_s, samples.energy_j
@@ -54,7 +56,7 @@ def find_changes(samples: CleanSamples, wrap_j: float = math.nan) -> Changes:
     if len(half) and not valid.all():
         half = half[valid]
     step = np.diff(reading)
-    changed = np.flatnonzero(step != 0) + 1
+    changed = np.flatnonzero((step != 0) | computed) + 1
     step = step[changed - 1]
     fell = step < 0
     reset = fell.copy()

@@ -167,6 +167,38 @@ def clean_queries(queries: QueryColumns, origin_ns: int) -> CleanQueries:
     )
 
 
+def take_queries(queries: CleanQueries, rows: Bool) -> CleanQueries:
+    """Those queries for which `rows` is True."""
+    return CleanQueries(
+        start_s=queries.start_s[rows],
+        first_s=queries.first_s[rows],
+        end_s=queries.end_s[rows],
+        prompt_tokens=queries.prompt_tokens[rows],
+        output_tokens=queries.output_tokens[rows],
+        chunk_s=None if queries.chunk_s is None else [queries.chunk_s[k] for k in np.flatnonzero(rows)],
+        counted=queries.counted[rows],
+        usable=queries.usable[rows],
+    )
+
+
+def join_queries(one: CleanQueries, other: CleanQueries) -> CleanQueries:
+    """Two sets of queries as one, in this order."""
+    chunk_s = None
+    if one.chunk_s is not None or other.chunk_s is not None:
+        none = np.zeros(0)
+        chunk_s = [*(one.chunk_s or [none] * len(one)), *(other.chunk_s or [none] * len(other))]
+    return CleanQueries(
+        start_s=np.concatenate([one.start_s, other.start_s]),
+        first_s=np.concatenate([one.first_s, other.first_s]),
+        end_s=np.concatenate([one.end_s, other.end_s]),
+        prompt_tokens=np.concatenate([one.prompt_tokens, other.prompt_tokens]),
+        output_tokens=np.concatenate([one.output_tokens, other.output_tokens]),
+        chunk_s=chunk_s,
+        counted=np.concatenate([one.counted, other.counted]),
+        usable=np.concatenate([one.usable, other.usable]),
+    )
+
+
 def _token_counts(tokens: Float64) -> Float64:
     tokens = np.asarray(tokens, np.float64)
     return np.where(np.isfinite(tokens) & (tokens >= 0), tokens, np.nan)

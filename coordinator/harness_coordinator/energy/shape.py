@@ -51,7 +51,13 @@ class _Pieces:
         return np.repeat(value, np.diff(self.at_edge))
 
 
-def shape_curve(linear: EnergyCurve, activity: Activity, model: LoadModel, lag_error_s: float) -> EnergyCurve:
+def shape_curve(
+    linear: EnergyCurve,
+    activity: Activity,
+    model: LoadModel,
+    lag_error_s: float = 0.0,
+    errors: LoadErrors | None = None,
+) -> EnergyCurve:
     """Bend a linear curve inside its intervals to the modelled load.
 
     Args:
@@ -59,11 +65,13 @@ def shape_curve(linear: EnergyCurve, activity: Activity, model: LoadModel, lag_e
         activity: load on the clock of the stamps.
         model: fitted levels and lag.
         lag_error_s: standard error of the lag, s.
+        errors: where the model goes wrong, if known from an earlier recording; else found from its residuals.
     """
     edges = _filled(linear.edges, activity, model)
     pieces = _cut(edges, activity, model)
     residual_j = np.diff(edges.energy_j) - pieces.sums(pieces.modelled_j)
-    errors = _find_errors(edges, pieces, residual_j)
+    if errors is None:
+        errors = find_errors(edges, pieces, residual_j)
     clock_j2 = (errors.idle_rate + errors.active_rate * pieces.active_w**2) * pieces.length_s
     rise = np.append(0.0, np.cumsum(_bent(edges, pieces, residual_j, clock_j2)))
     # Rounding of the running sum must not move the edges: every interval keeps its measured energy.
@@ -110,7 +118,7 @@ def _bent(edges: Edges, pieces: _Pieces, residual_j: Float64, clock_j2: Float64)
 
 
 @dataclass(frozen=True, slots=True)
-class _Errors:
+class LoadErrors:
     """Where the model goes wrong, from the residuals of the intervals."""
 
     idle_rate: float
@@ -123,7 +131,7 @@ class _Errors:
     """Standard deviations that hold 99 % of the residuals."""
 
 
-def _find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> _Errors:
+def find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> LoadErrors:
     """Split the residuals' variance into that of idle time, of the load's level, and of the stamps.
 
     Intervals without load give the first, loaded ones without an event the second; an event whose stamp is off
@@ -158,7 +166,7 @@ def _find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> _Errors:
     if kept.any():
         ratio = np.abs(residual_j[kept]) / np.sqrt(expected[kept])
         quantile = float(np.clip(np.quantile(ratio, 0.99), NORMAL_99, LARGEST_QUANTILE))
-    return _Errors(idle_rate, active_rate, stamp_s, quantile)
+    return LoadErrors(idle_rate, active_rate, stamp_s, quantile)
 
 
 def _filled(edges: Edges, activity: Activity, model: LoadModel) -> Edges:

@@ -110,7 +110,7 @@ def build_edges(traits: SourceTraits, samples: CleanSamples, kind: str) -> Edges
     """
     if kind == "frame":
         return frame_edges(samples)
-    changes = find_changes(samples, traits.counter_wrap_j)
+    changes = find_changes(samples, traits.counter_wrap_j, computed=traits.energy_source == "estimated")
     if len(changes) < 2:
         raise _too_few(traits, samples, kind)
     edges = edges_at_ticks(changes, traits.counter_period_s, traits.counter_resolution_j)
