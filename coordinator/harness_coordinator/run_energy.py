@@ -27,6 +27,8 @@ MARGIN_NS = 3_000_000_000
 """Samples around the run that make its edges sharp: three periods of a 1 s sensor."""
 
 MB = 1e6
+WATTS = "watts"
+"""Column that `with_power` adds."""
 
 Columns = Mapping[str, NDArray[np.generic]]
 
@@ -65,13 +67,15 @@ def compute_run_energy(connection: Connection, run_id: str, *, final: bool) -> m
         if record is None:
             problems.append(f"{source_id} is not known")
             continue
-        samples = segments.read_columns(
-            connection,
-            agent_id=run.agent_id,
-            source_id=source_id,
-            clock_id=run.clock_id,
-            start_ns=window[0] - MARGIN_NS,
-            end_ns=window[1] + MARGIN_NS,
+        samples = with_power(
+            segments.read_columns(
+                connection,
+                agent_id=run.agent_id,
+                source_id=source_id,
+                clock_id=run.clock_id,
+                start_ns=window[0] - MARGIN_NS,
+                end_ns=window[1] + MARGIN_NS,
+            )
         )
         if "t_ns" not in samples or samples["t_ns"].size == 0:
             problems.append(f"{source_id} sent no samples")
@@ -92,6 +96,25 @@ def compute_run_energy(connection: Connection, run_id: str, *, final: bool) -> m
     _add_host_memory(connection, rows, run, queries, columns, window)
     rows.reason = "; ".join(problems)
     return rows
+
+
+def with_power(samples: Columns) -> Columns:
+    """Return columns with the power that watts are described by: the sensor's, else the counter's slope.
+
+    The slope between two changes of a counter stands at the later one; polls between changes stay absent, since
+    a repeated value is no news.
+    """
+    for name in ("power_w", "power_avg_w"):
+        if name in samples and np.isfinite(np.asarray(samples[name], np.float64)).any():
+            return {**samples, WATTS: np.asarray(samples[name], np.float64)}
+    if "energy_j" not in samples:
+        return samples
+    t_s = np.asarray(samples["t_ns"], np.int64) * 1e-9
+    energy = np.asarray(samples["energy_j"], np.float64)
+    slope = np.full(t_s.size, np.nan)
+    changed = np.flatnonzero(np.diff(energy, prepend=energy[:1]) > 0)
+    slope[changed[1:]] = np.diff(energy[changed]) / np.diff(t_s[changed])
+    return {**samples, WATTS: slope}
 
 
 def _end_ns(connection: Connection, run: runs.RunRow, queries: Sequence[generations.RunQuery]) -> int:
@@ -147,8 +170,8 @@ def _add_rows(
     columns: QueryColumns,
 ) -> None:
     t_ns = np.asarray(samples["t_ns"], np.int64)
-    watts_all = _stats(samples, t_ns, "power_w", np.array([energy.start_ns]), np.array([energy.end_ns]))
-    watts = _stats(samples, t_ns, "power_w", columns.start_ns, columns.end_ns)
+    watts_all = _stats(samples, t_ns, WATTS, np.array([energy.start_ns]), np.array([energy.end_ns]))
+    watts = _stats(samples, t_ns, WATTS, columns.start_ns, columns.end_ns)
     temperature = _stats(samples, t_ns, "temperature_c", columns.start_ns, columns.end_ns)
     memory = _stats(samples, t_ns, "memory_used_bytes", columns.start_ns, columns.end_ns, MB)
     before = energy.baselines[0].power_w if energy.baselines else None

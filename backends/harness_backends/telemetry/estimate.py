@@ -52,14 +52,9 @@ class EstimateSource:
         self._whole_host = True
 
     def read(self) -> Reading | None:
-        """Return cumulative joules since tracking began; None while nothing has been tracked."""
+        """Return cumulative joules of what was tracked so far: none, for sure, while no engine runs."""
         before_ns = time.monotonic_ns()
-        if self._whole_host:
-            busy_s = _host_busy_s() - self._host_start_s
-        else:
-            busy_s = self._tree.cpu_time_s()
-            if busy_s == 0.0 and not self._tree.tracking:
-                return None
+        busy_s = _host_busy_s() - self._host_start_s if self._whole_host else self._tree.cpu_time_s()
         after_ns = time.monotonic_ns()
         return Reading(
             t_ns=(before_ns + after_ns) // 2,

@@ -138,7 +138,9 @@ def test_estimate_says_that_it_is_one_and_where_its_watts_come_from(
     assert source.info.energy_source == "estimated"
     assert source.info.facts["watts_per_core_origin"] == "given by HARNESS_WATTS_PER_CORE"
     assert "Estimated, not measured" in findings[0].detail
-    assert source.read() is None
+    nothing_runs = source.read()
+    assert nothing_runs is not None
+    assert nothing_runs.energy_j == 0.0
     processes.append(_python(BURN.format(seconds=0.3) + WAIT))
     source.track([processes[0].pid])
 
