@@ -18,7 +18,7 @@ static int initialised;
 
 EXPORT int amdsmi_init(uint64_t flags) {
     (void)flags;
-    int failed = initialised ? OK : read_description();
+    int failed = initialised ? OK : read_description(34 /* DRIVER_NOT_LOADED */);
     if (!failed) initialised++;
     return failed;
 }

@@ -28,7 +28,7 @@ _Static_assert(sizeof(memory_v2) == 40 && sizeof(process_v3) == 24, "nvml.h size
 
 EXPORT int nvmlInitWithFlags(unsigned flags) {
     (void)flags;
-    int failed = initialised ? OK : read_description();
+    int failed = initialised ? OK : read_description(9 /* DRIVER_NOT_LOADED */);
     if (!failed) initialised++; /* NVML counts its users */
     return failed;
 }
