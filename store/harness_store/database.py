@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, SQLA
 
 from harness_store.engine import READ_ONLY, SQLITE_BUSY_S, make_engine, parse_url, sqlite_file
 from harness_store.errors import NotOurDatabaseError, StoreUnreachableError
-from harness_store.migrate import check_current, current_revision, migrate
+from harness_store.migrate import check_current, check_ours, current_revision, migrate
 
 
 class Store:
@@ -78,7 +79,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
     engine = make_engine(parsed)
     try:
         _prepare(engine, parsed, shown, create=create)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         engine.dispose()
         raise _explained(error, shown) from None
     except BaseException:
@@ -93,6 +94,9 @@ def _prepare(engine: Engine, url: URL, shown: str, *, create: bool) -> None:
             check_current(connection, shown)
         return
     if url.get_backend_name() == "sqlite":
+        # Before the mode is set, which is kept in the file: nobody else's database is touched.
+        with Store(engine).read() as connection:
+            check_ours(connection, shown)
         _write_ahead(engine)
     migrate(engine, shown)
 
@@ -106,21 +110,19 @@ def _write_ahead(engine: Engine) -> None:
             try:
                 raw.cursor().execute("PRAGMA journal_mode=WAL")
                 return
-            except Exception as error:
+            except sqlite3.OperationalError as error:
                 # SQLite does not wait by itself here when another process switches the mode at this moment.
                 if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise engine.dialect.dbapi_exception_translation_map.get(
-                        type(error).__name__, DatabaseError
-                    )("PRAGMA journal_mode=WAL", None, error) from error  # type: ignore[arg-type]
+                    raise
                 time.sleep(0.01)
     finally:
         raw.close()
 
 
-def _explained(error: SQLAlchemyError, shown: str) -> Exception:
+def _explained(error: SQLAlchemyError | sqlite3.Error, shown: str) -> Exception:
     cause = " ".join(str(getattr(error, "orig", None) or error).split())
     if "not a database" in cause:
         return NotOurDatabaseError(f"{shown} is not a database file; name another one")
-    if isinstance(error, OperationalError | InterfaceError | DatabaseError):
+    if isinstance(error, OperationalError | InterfaceError | DatabaseError | sqlite3.Error):
         return StoreUnreachableError(f"{shown} cannot be opened: {cause.splitlines()[0]}")
     return StoreUnreachableError(f"{shown} cannot be used: {cause}")

@@ -80,5 +80,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that turns writer late fails at once with "database is locked" when another
     # process wrote in between; an immediate one waits its turn.
-    reading = connection.get_execution_options().get(READ_ONLY, False)
+    reading = bool(connection.get_execution_options().get(READ_ONLY, False))
+    connection.exec_driver_sql(f"PRAGMA query_only={int(reading)}")
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
