@@ -172,6 +172,9 @@ class Link:
                         f"The coordinator at {self._address} refuses this agent: {ended}"
                     ) from None
                 return f"The coordinator at {self._address} ended the session: {ended}"
+            except Exception as error:  # noqa: BLE001 - an agent without a link is of no use
+                _log.exception("the session with the coordinator failed")
+                return f"The session with {self._address} failed: {type(error).__name__}: {error}"
             return f"The coordinator at {self._address} ended the session"
 
     def _on_welcome(self, welcome: fleet_pb2.Welcome) -> None:

@@ -110,7 +110,7 @@ class Session:
         self._head.agent_id, self._head.boot_id = hello.agent_id, hello.boot_id
         call = self._control()
         try:
-            await call.write(self._message(hello=hello))
+            await _write(call, self._message(hello=hello))
             welcome = await self._welcome(call)
             self._coordinator_id = welcome.coordinator_id
             self.welcomed = True
@@ -193,10 +193,10 @@ class Session:
             self._wake_control.clear()
             if self._heartbeat_due:
                 self._heartbeat_due = False
-                await call.write(self._heartbeat())
+                await _write(call, self._heartbeat())
             records = await asyncio.to_thread(reader.read)
             for record in records:
-                await call.write(record.payload)
+                await _write(call, record.payload)
             if records:
                 continue
             # Only now: the end of one run, and what an earlier process had to tell, come before the wish for another.
@@ -205,9 +205,9 @@ class Session:
                     continue
                 del self._to_request[run_id]
                 request = fleet_pb2.WorkRequest(run_id=run_id, tasks=tasks)
-                await call.write(self._message(work_request=request))
+                await _write(call, self._message(work_request=request))
             if self._goodbye:
-                await call.write(self._message(goodbye=fleet_pb2.Goodbye(reason=self._goodbye)))
+                await _write(call, self._message(goodbye=fleet_pb2.Goodbye(reason=self._goodbye)))
                 await call.done_writing()
                 self._said_goodbye.set()
                 await asyncio.get_running_loop().create_future()
@@ -229,7 +229,7 @@ class Session:
             self._wake_samples.clear()
             records = await asyncio.to_thread(reader.read)
             for record in records:
-                await call.write(record.payload)
+                await _write(call, record.payload)
             if not records:
                 await self._wake_samples.wait()
             if not self._outbox.spool.pending(LaneName.SAMPLES):
@@ -272,6 +272,15 @@ async def _first_to_end(*parts: Any) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _write(call: Any, payload: bytes) -> None:
+    try:
+        await call.write(payload)
+    except asyncio.InvalidStateError:
+        # The stream ended between two writes; its status says why.
+        await _raise_status(call)
+        raise SessionEndedError("it closed the stream") from None
 
 
 async def _raise_status(call: Any) -> None:

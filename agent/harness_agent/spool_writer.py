@@ -134,12 +134,13 @@ class SpoolWriter:
                 self._keep_within_limit()
                 self._told(failure)
                 self._changed.notify_all()
-                if failure is not None and not self._closing:
+            self._on_change()
+            if failure is not None:
+                with self._changed:
+                    if self._closing:
+                        return
                     self._drop_waiting_samples()
                     self._changed.wait_for(lambda: self._closing, RETRY_S)
-                elif failure is not None:
-                    return
-            self._on_change()
 
     def _write(self, lane: str, records: list[Record]) -> None:
         """Append records to the lane's segment and make them durable, all or none."""

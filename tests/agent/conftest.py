@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,11 @@ except AgentError as error:
 class AgentProcess:
     """One agent process and its log."""
 
-    def __init__(self, coordinator: str, state_dir: Path, **settings: Any) -> None:
+    def __init__(
+        self, coordinator: str, state_dir: Path, log_path: Path, wrap: Sequence[str] = (), **settings: Any
+    ) -> None:
         self.state_dir = state_dir
-        self.log_path = state_dir.with_name(f"{state_dir.name}.log")
+        self.log_path = log_path
         given = {
             "coordinator": coordinator,
             "state_dir": str(state_dir),
@@ -46,7 +48,9 @@ class AgentProcess:
         }
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", AGENT, json.dumps(given)], stdout=log, stderr=log, cwd=Path.cwd()
+                [*(wrap or [sys.executable, "-c"]), AGENT, json.dumps(given)],
+                stdout=log,
+                stderr=log,
             )
 
     @property
@@ -83,7 +87,8 @@ def start_agent(tmp_path: Path) -> Iterator[StartAgent]:
 
     def start(coordinator: MiniCoordinator | str, state: str = "state", **settings: Any) -> AgentProcess:
         address = coordinator if isinstance(coordinator, str) else f"127.0.0.1:{coordinator.port}"
-        agent = AgentProcess(address, tmp_path / state, **settings)
+        log_path = tmp_path / f"agent-{len(started)}.log"
+        agent = AgentProcess(address, tmp_path / state, log_path, **settings)
         started.append(agent)
         return agent
 
