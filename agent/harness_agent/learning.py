@@ -13,7 +13,7 @@ from harness_agent.clock import Clock, MonotonicClock
 from harness_agent.discovery import Discovery, discover
 from harness_agent.sensor_timing import averaging_s, counter_fault, update_period_s
 
-LEARN_S = 1.1
+LEARN_S = 1.0
 """Ten changes of the common 100 ms sensors, and a start-up below two seconds."""
 FAST_POLL_NS = 2_000_000
 POLLS_PER_PERIOD = 2.5

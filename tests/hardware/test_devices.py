@@ -91,11 +91,11 @@ def test_counter_and_integrated_power_agree_under_a_matrix_product(
     if not gpus or not shutil.which("nvidia-smi"):
         pytest.skip("no NVIDIA GPU with both a counter and a power reading")
     load = Path(__file__).parent / "gpu_load.py"
-    with subprocess.Popen(
-        [sys.executable, str(load), str(LOAD_S + 10)], stderr=subprocess.PIPE, text=True
-    ) as busy:
-        time.sleep(5)  # the load needs its start, and a 1 s average its run-up: a fixed lead on real hardware
-        assert busy.poll() is None, busy.stderr.read() if busy.stderr else ""
+    command = [sys.executable, str(load), str(LOAD_S + 10)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as busy:
+        assert busy.stdout is not None
+        assert busy.stderr is not None
+        assert busy.stdout.readline() == "running\n", busy.stderr.read()
         samples = _record(sources, LOAD_S)
         busy.kill()
     for info in gpus:
