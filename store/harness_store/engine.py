@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,13 @@ def parse_url(url: str) -> URL:
     text = url if "://" in url else f"sqlite:///{url}"
     try:
         parsed = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         parsed = None
     backend = "" if parsed is None else parsed.get_backend_name()
     if parsed is None or backend not in {"sqlite", "postgresql", "postgres"}:
+        shown = re.sub(r"://[^/@]*@", "://***@", url)
         raise StoreUnreachableError(
-            f"{url!r} names no database; write sqlite:///FILE or postgresql://USER@HOST/NAME"
+            f"{shown!r} names no database; write sqlite:///FILE or postgresql://USER@HOST/NAME"
         )
     if backend != "sqlite":
         return parsed.set(drivername="postgresql+psycopg")

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 from harness_store.database import Store, open_store
+from harness_store.models import Base
 from sqlalchemy import create_engine, text
 
 _numbers = itertools.count()
+BOTH = ["sqlite", "postgresql"]
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,12 @@ def postgres_url() -> Iterator[str]:
     # A socket's path is at most 107 characters long, and pytest's folders may be longer.
     folder = Path(tempfile.mkdtemp(prefix="harness-pg-"))
     running = server.get_server(folder / "data", cleanup_mode="stop")
+    engine = create_engine(_with_driver(running.get_uri()), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        # Nothing of a test must survive a power failure.
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()
     try:
         yield running.get_uri()
     finally:
@@ -30,29 +38,22 @@ def postgres_url() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def new_postgres(postgres_url: str) -> Iterator[Callable[[], str]]:
-    """Return a function that makes an empty database and returns its URL; all are dropped at the end."""
-    engine = create_engine(
-        postgres_url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
-    )
-    made: list[str] = []
+@pytest.fixture(scope="session")
+def new_postgres(postgres_url: str) -> Callable[[], str]:
+    """Return a function that makes an empty database and returns its URL."""
 
     def make() -> str:
         name = f"store_{os.getpid()}_{next(_numbers)}"
+        engine = create_engine(_with_driver(postgres_url), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
-        made.append(name)
+        engine.dispose()
         return postgres_url.replace("/postgres?", f"/{name}?")
 
-    yield make
-    with engine.connect() as connection:
-        for name in made:
-            connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
-    engine.dispose()
+    return make
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=BOTH)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of an empty database of each kind."""
     if request.param == "sqlite":
@@ -60,9 +61,38 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.getfixturevalue("new_postgres")()
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[Store]:
-    """Return an open store."""
-    opened = open_store(database_url)
+@pytest.fixture(params=BOTH)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Return an open store without rows."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "store.db")
+        opened = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+        yield opened
+        opened.close()
+        return
+    opened = request.getfixturevalue("postgres_store")
+    yield opened
+    with opened.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            if table.name != "meta":
+                connection.execute(table.delete())
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a SQLite file with the schema and no rows."""
+    path = tmp_path_factory.mktemp("migrated") / "store.db"
+    open_store(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_store(new_postgres: Callable[[], str]) -> Iterator[Store]:
+    """Return a store on PostgreSQL that tests share one after the other."""
+    opened = open_store(new_postgres())
     yield opened
     opened.close()
+
+
+def _with_driver(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://")
