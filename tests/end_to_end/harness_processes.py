@@ -38,6 +38,7 @@ class Harness:
         self.address = ""
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._log_from: dict[str, int] = {}
 
     def start_coordinator(self, listen: str = "127.0.0.1:0", *extra: str) -> None:
         """Start the coordinator and wait until it listens."""
@@ -126,6 +127,7 @@ class Harness:
 
     def _start(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
+            self._log_from[name] = log.tell()
             self.processes[name] = subprocess.Popen(
                 [*HARNESS, *arguments],
                 stdout=log,
@@ -136,4 +138,5 @@ class Harness:
 
     def _said(self, name: str, text: str) -> str:
         assert self.processes[name].poll() is None, self.log(name)
-        return next((line for line in reversed(self.log(name).splitlines()) if text in line), "")
+        said = (self.folder / f"{name}.log").read_bytes()[self._log_from[name] :].decode()
+        return next((line for line in reversed(said.splitlines()) if text in line), "")
