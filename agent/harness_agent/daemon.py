@@ -16,12 +16,13 @@ from harness_backends.engines.registry import engine_availabilities
 from harness_backends.telemetry.source import SourceInfo
 
 from harness_agent.config import AgentConfig
-from harness_agent.discovery import Discovery, discover
+from harness_agent.discovery import Discovery
 from harness_agent.errors import AgentError, RefusedError, UnreachableError
 from harness_agent.host_clock import compare_clocks, read_clocks
 from harness_agent.host_facts import host_info
 from harness_agent.identity import StateDir
 from harness_agent.inventory import Inventory
+from harness_agent.learning import discover_learned
 from harness_agent.link import Link
 from harness_agent.outbox import Outbox
 from harness_agent.run import RunSurroundings
@@ -92,7 +93,7 @@ class _Agent:
         self._spool = spool
         self._outbox = Outbox(spool, self._identity.agent_id, self._identity.boot_id, self._identity.clock_id)
         try:
-            found = await asyncio.to_thread(discover, self._config.providers)
+            found = await asyncio.to_thread(discover_learned, self._config.providers)
             return await self._serve(found)
         finally:
             await asyncio.to_thread(spool.close)

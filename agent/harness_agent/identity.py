@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
+import shutil
 import sys
 import uuid
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ import psutil
 
 from harness_agent.errors import StateDirError
 
+KEPT_RUNS = 50
+"""Directories of this many runs are kept, for their engines' logs."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -41,7 +46,8 @@ class StateDir:
         """
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            # Queries and answers lie here until they are acknowledged: they are nobody else's business.
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock: TextIO = (path / "lock").open("a+")
         except OSError as error:
             raise StateDirError(
@@ -69,9 +75,14 @@ class StateDir:
             self._lock.close()
 
     def run_dir(self, run_id: str) -> Path:
-        """Make and return the directory of one run, for its engine's log."""
-        folder = self.path / "runs" / run_id.replace("/", "_").replace("..", "_")
+        """Make and return the directory of one run, for its engine's log; the oldest of many are removed."""
+        runs = self.path / "runs"
+        folder = runs / _UNSAFE.sub("_", run_id)
         folder.mkdir(parents=True, exist_ok=True)
+        kept = sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in kept[KEPT_RUNS:]:
+            if old != folder:
+                shutil.rmtree(old, ignore_errors=True)
         return folder
 
     def identity(self) -> Identity:

@@ -7,12 +7,12 @@ CPU a chunk were measured with httpx, beside an engine on the same CPU whose ene
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import h11
+import httpx
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_CONNECTION_S = 2.0
@@ -181,7 +181,7 @@ class ConnectionPool:
         if parts.hostname is None:
             raise ValueError(f"{url} is no URL of a server")
         self.host = parts.hostname
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = httpx.create_ssl_context() if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self.authority = parts.netloc.rpartition("@")[2]
         self.target = parts.path + (f"?{parts.query}" if parts.query else "")

@@ -11,7 +11,12 @@ from harness_backends.engines.errors import EngineArgumentError, EngineUnavailab
 
 ARGUMENTS = (
     Argument("base_url", str, "", "what /chat/completions is appended to, for example https://host/v1"),
-    Argument("api_key_env", str, "", "environment variable of the agent that holds the key; empty: no key"),
+    Argument(
+        "api_key_env",
+        str,
+        "",
+        "variable (*API_KEY or HARNESS_*) in the agent's environment that holds the key",
+    ),
     Argument("max_tokens_field", str, "max_tokens", "some endpoints want max_completion_tokens instead"),
     Argument("send_top_k", bool, False, "send top_k and min_p, which OpenAI itself refuses"),
     Argument("stream_usage", bool, True, "ask for the usage record at the end of the stream"),
@@ -75,6 +80,12 @@ class OpenAIAdapter:
 def _authorization(variable: str) -> dict[str, str]:
     if not variable:
         return {}
+    if not (variable.endswith("API_KEY") or variable.startswith("HARNESS_")):
+        # A job names the variable and the address its value goes to: it must not reach for other secrets.
+        raise EngineArgumentError(
+            f"engine_args: `api_key_env` must name a variable that ends in API_KEY or begins with HARNESS_, "
+            f"not {variable!r}."
+        )
     key = os.environ.get(variable, "").strip()
     if not key:
         raise EngineUnavailableError(

@@ -34,14 +34,20 @@ def test_fields_can_be_renamed_added_and_kept() -> None:
 
 
 def test_the_key_comes_from_the_named_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments: dict[str, object] = {"base_url": URL, "api_key_env": "A_CLOUD_KEY"}
-    monkeypatch.delenv("A_CLOUD_KEY", raising=False)
-    with pytest.raises(EngineUnavailableError, match="A_CLOUD_KEY, which is not set"):
+    arguments: dict[str, object] = {"base_url": URL, "api_key_env": "A_CLOUD_API_KEY"}
+    monkeypatch.delenv("A_CLOUD_API_KEY", raising=False)
+    with pytest.raises(EngineUnavailableError, match="A_CLOUD_API_KEY, which is not set"):
         OpenAIAdapter().prepare(engine_request(arguments))
-    monkeypatch.setenv("A_CLOUD_KEY", "k-123")
+    monkeypatch.setenv("A_CLOUD_API_KEY", "k-123")
     plan = OpenAIAdapter().prepare(engine_request(arguments))
     assert plan.headers == {"Authorization": "Bearer k-123"}
     assert "k-123" not in repr((plan.settings, plan.facts, plan.body))
+
+
+def test_a_job_cannot_send_other_secrets_of_the_agent_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "secret")
+    with pytest.raises(EngineArgumentError, match="must name a variable that ends in API_KEY"):
+        OpenAIAdapter().prepare(engine_request({"base_url": URL, "api_key_env": "DATABASE_PASSWORD"}))
 
 
 @pytest.mark.parametrize(
