@@ -17,6 +17,7 @@ from harness_agent.clock import Clock, MonotonicClock
 from harness_agent.sample_blocks import SampleBlock, to_block
 
 DEFAULT_HZ = 20.0
+LARGEST_HZ = 5000.0
 BLOCK_NS = 1_000_000_000
 FIRST_BACKOFF_NS = 100_000_000
 LONGEST_BACKOFF_NS = 30_000_000_000
@@ -257,12 +258,19 @@ def _prefer_this_thread() -> None:
 
 
 def poll_rate_hz(source: Source, hz: float | Mapping[str, float] | None) -> float:
-    """Return a source's poll rate: what is asked for, else what it needs, else the default."""
+    """Return a source's poll rate: what is asked for, else what it needs, else the default.
+
+    Raises:
+        ValueError: a rate that is not positive is asked for.
+    """
     if isinstance(hz, Mapping):
         hz = hz.get(source.info.source_id)
     if hz is None:
         wanted = source.info.poll_hz
-        hz = wanted if wanted > 0 else DEFAULT_HZ
+        hz = wanted if 0 < wanted <= LARGEST_HZ else DEFAULT_HZ
+    if not 0 < hz <= LARGEST_HZ:
+        msg = f"a poll rate of {hz} Hz for {source.info.source_id}; it must be above 0 and at most {LARGEST_HZ:.0f}"
+        raise ValueError(msg)
     return hz
 
 

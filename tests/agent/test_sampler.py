@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -200,3 +201,19 @@ def test_flush_hands_on_what_is_buffered_while_the_thread_runs() -> None:
     assert sum(len(block) for block in blocks) >= 5
     sampler.stop()
     assert sum(len(block) for block in blocks) == sampler.counts["live"].readings
+
+
+@pytest.mark.parametrize("learned_hz", [NAN, 0.0, -1.0, float("inf")])
+def test_a_learned_rate_that_makes_no_sense_does_not_make_the_sampler_spin(learned_hz: float) -> None:
+    clock = SimulatedClock(10)
+    source = PlayedSource(clock)
+    source.info = replace(source.info, poll_hz=learned_hz)
+    Sampler([source], lambda _block: None, clock=clock).run()
+    assert len(source.polled_ns) == pytest.approx(200, abs=1)
+
+
+@pytest.mark.parametrize("hz", [0.0, -5.0, NAN, 1e9])
+def test_a_rate_that_cannot_be_is_refused(hz: float) -> None:
+    clock = SimulatedClock(10)
+    with pytest.raises(ValueError, match=r"a poll rate of .* for played:0"):
+        Sampler([PlayedSource(clock)], lambda _block: None, hz, clock=clock)

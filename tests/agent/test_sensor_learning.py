@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness_agent.learning import LearnedSource, learn
+from harness_agent.learning import CONTINUOUS_HZ, LARGEST_HZ, LearnedSource, learn
 from harness_agent.sensor_timing import averaging_s, counter_fault, update_period_s
 from harness_backends.telemetry.amd import AmdProvider
 from harness_backends.telemetry.host import HostSource
@@ -17,7 +18,7 @@ from harness_backends.telemetry.rapl import RaplProvider
 from harness_backends.telemetry.source import Source
 
 from tests.standins.play import PowerCurve, Stage, constant, random_steps, square
-from tests.standins.powercap_tree import two_socket_xeon
+from tests.standins.powercap_tree import FakeZone, two_socket_xeon
 from tests.standins.stage import Control, amdsmi_on_stage, nvml_on_stage
 
 LOAD = random_steps(11, 60)
@@ -71,8 +72,8 @@ def test_update_periods_are_found(period_s: float, phase_s: float, watch: Watch)
     assert source.info.counter_period_s == pytest.approx(period_s, rel=0.02)
     assert source.info.power_period_s == pytest.approx(0.1, rel=0.02)
     assert "counter changes every" in told[0]
-    assert source.info.poll_hz >= min(2 / period_s, 100.0)
-    assert source.info.poll_hz <= 100.0
+    assert source.info.poll_hz >= 2 / min(period_s, 0.1)
+    assert source.info.poll_hz <= LARGEST_HZ
 
 
 def test_poll_rate_tells_every_change_of_the_usual_sensor(watch: Watch) -> None:
@@ -174,11 +175,31 @@ def test_a_gpu_lost_while_it_is_watched_is_left_to_the_sampler(watch: Watch) -> 
     assert source.info.has_energy
 
 
-def test_rapl_is_polled_no_faster_than_the_cap(tmp_path: Path) -> None:
+def test_rapl_that_changes_at_every_poll_is_polled_no_faster_than_it_pays(tmp_path: Path) -> None:
     two_socket_xeon(tmp_path)
-    learned = learn([*RaplProvider(tmp_path).discover()[0], HostSource()], seconds=0.1)
-    assert math.isnan(learned.sources[0].info.counter_period_s)
+    zone = FakeZone(tmp_path / "intel-rapl:0")
+    stop = threading.Event()
+
+    def count() -> None:
+        begin_s = time.monotonic()
+        while not stop.is_set():
+            zone.set_energy_j((time.monotonic() - begin_s) * 100)
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        learned = learn([*RaplProvider(tmp_path).discover()[0], HostSource()], seconds=0.3)
+    finally:
+        stop.set()
+        counting.join()
+    running, still = learned.sources[0].info, learned.sources[2].info
+    assert 0 < running.counter_period_s < 0.02
+    assert running.poll_hz >= CONTINUOUS_HZ
+    assert math.isnan(still.counter_period_s)
     assert learned.sources[-1].info.source_id == "host:memory"
     assert len(learned.findings) == 4
+
+
+def test_a_value_that_changes_at_every_poll_has_the_polls_period_or_less() -> None:
     t_s = np.arange(0, 1, 0.002)
     assert update_period_s(t_s, t_s * 50.0) == pytest.approx(0.002)

@@ -9,7 +9,7 @@ import sys
 import psutil
 
 from harness_backends.telemetry.apple_frames import Frame
-from harness_backends.telemetry.apple_stream import BACKOFF_S, PowermetricsStream
+from harness_backends.telemetry.apple_stream import BACKOFF_S, STALL_S, PowermetricsStream
 from harness_backends.telemetry.source import (
     NAN,
     Finding,
@@ -88,7 +88,13 @@ class AppleProvider:
 
     name = "apple"
 
-    def __init__(self, interval_ms: int = INTERVAL_MS, backoff_s: tuple[float, float] = BACKOFF_S) -> None:
+    def __init__(
+        self,
+        interval_ms: int = INTERVAL_MS,
+        backoff_s: tuple[float, float] = BACKOFF_S,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._stall_s = stall_s
         self._interval_ms = interval_ms
         self._backoff_s = backoff_s
 
@@ -122,8 +128,7 @@ class AppleProvider:
     def _start(self, program: str, samplers: str) -> PowermetricsStream:
         prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
         options = ["--samplers", samplers, "-f", "plist", "-i", str(self._interval_ms), "-b", "0"]
-        interval_s = self._interval_ms / 1000
-        stream = PowermetricsStream([*prefix, program, *options], interval_s, self._backoff_s)
+        stream = PowermetricsStream([*prefix, program, *options], self._backoff_s, self._stall_s)
         self._first = stream.subscribe()
         stream.start()
         return stream

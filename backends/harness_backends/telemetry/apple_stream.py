@@ -18,8 +18,8 @@ BACKOFF_S = (1.0, 30.0)
 """Pause before the first restart, doubled up to the second figure."""
 LARGEST_RESTARTS = 10
 """Restarts in a row without a single frame: 1 + 2 + 4 + 8 + 16 + 5 x 30 s is about 3 min of trying."""
-STALL_INTERVALS = 20
-"""A child that is silent for so many intervals (at least 5 s) is taken for dead."""
+STALL_S = 5.0
+"""A child that is silent for so long, 25 of the usual intervals, is taken for dead."""
 _WAKE_S = 0.2
 _KEPT_FRAMES = 10_000
 _KEPT_STDERR = 4000
@@ -38,10 +38,10 @@ class PowermetricsStream:
     """Runs the child while there are subscribers; every subscriber gets every frame."""
 
     def __init__(
-        self, command: Sequence[str], interval_s: float, backoff_s: tuple[float, float] = BACKOFF_S
+        self, command: Sequence[str], backoff_s: tuple[float, float] = BACKOFF_S, stall_s: float = STALL_S
     ) -> None:
         self._command = list(command)
-        self._stall_s = max(5.0, STALL_INTERVALS * interval_s)
+        self._stall_s = stall_s
         self._backoff_s = backoff_s
         self._subscribers: list[deque[TimedFrame]] = []
         self._stop = threading.Event()

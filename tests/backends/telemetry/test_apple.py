@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from harness_backends.telemetry.apple import AppleProvider
@@ -30,7 +31,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         path.write_text(json.dumps({"log": str(tmp_path / "truth.jsonl"), **told}))
         monkeypatch.setenv("HARNESS_STANDIN_POWERMETRICS", str(path))
         monkeypatch.setenv("PATH", f"{HERE / 'bin'}{os.pathsep}{os.environ['PATH']}")
-        sources, findings = AppleProvider(INTERVAL_MS, (0.05, 0.05)).discover()
+        sources, findings = AppleProvider(INTERVAL_MS, (0.05, 0.05), stall_s=0.6).discover()
         opened.extend(sources)
         return sources, findings
 
@@ -127,6 +128,14 @@ def test_a_stream_that_is_dead_beyond_its_restarts_is_gone(play: Play) -> None:
     assert first[0].energy_j > 0
 
 
+def test_a_stream_that_falls_silent_is_started_again(play: Play) -> None:
+    sources, _ = play(stall_after=4, die_times=1)
+    readings = _collect(sources[0], 8)
+    steps_ns = np.diff([reading.t_ns for reading in readings])
+    assert (steps_ns > 0.5e9).sum() == 1
+    assert all(reading.power_w == pytest.approx(24.5, rel=0.05) for reading in readings)
+
+
 def test_a_broken_frame_is_skipped(play: Play) -> None:
     sources, _ = play(garbage_at=3)
     readings = _collect(sources[0], 8)
@@ -215,26 +224,42 @@ print(len(sources), findings[0].detail, findings[0].fix, sep="@@")
 """
 
 
-def test_without_root_or_sudo_the_refusal_is_clear(tmp_path: Path) -> None:
-    folder = tmp_path / "bin"
+def _ask_as_nobody(folder: Path, powermetrics: str, sudo: str) -> list[str]:
     folder.mkdir()
-    for name, says in (
-        ("powermetrics", "must be invoked as the superuser"),
-        ("sudo", "sudo: a password is required"),
-    ):
-        (folder / name).write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+    for name, script in (("powermetrics", powermetrics), ("sudo", sudo)):
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
     for parent in (folder, *folder.parents):
         if "pytest" in str(parent) and parent.stat().st_uid == os.getuid():
             parent.chmod(0o755)
     environment = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    ran = subprocess.run(
-        [sys.executable, "-c", _AS_NOBODY], env=environment, capture_output=True, text=True, check=True
+    command = [sys.executable, "-c", _AS_NOBODY]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    return ran.stdout.strip().split("@@")
+
+
+def test_without_root_or_sudo_the_refusal_is_clear(tmp_path: Path) -> None:
+    says = "echo 'sudo: a password is required' >&2; exit 1"
+    count, detail, fix = _ask_as_nobody(
+        tmp_path / "bin", "echo 'must be invoked as the superuser' >&2; exit 1", says
     )
-    count, detail, fix = ran.stdout.strip().split("@@")
     assert count == "0"
     assert "sudo would ask for a password" in detail
     assert "NOPASSWD: /usr/bin/powermetrics" in fix
+
+
+_FRAME = """<?xml version="1.0"?><plist version="1.0"><dict><key>elapsed_ns</key><integer>200000000</integer>
+<key>hw_model</key><string>Mac16,5</string><key>processor</key><dict><key>combined_power</key><real>900</real>
+</dict></dict></plist>"""
+
+
+def test_sudo_that_asks_for_nothing_is_used(tmp_path: Path) -> None:
+    # In shell, as an ordinary user need not be able to read this checkout or its Python.
+    play = f"while :; do cat <<'FRAME'\n{_FRAME}\nFRAME\nsleep 0.2; done"
+    sudo = '[ "$1" = -n ] || exit 9\nshift\nexec "$@"'
+    count, detail, _ = _ask_as_nobody(tmp_path / "bin", play, sudo)
+    assert count == "1"
+    assert "Mac16,5" in detail
 
 
 def test_a_machine_that_is_no_mac_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
