@@ -25,6 +25,8 @@ class Spread:
     t_s: Float64
     variance_j2: Float64
     """Cumulative V at `t_s`, J^2, not descending."""
+    edge_variance_j2: Float64
+    """V at the curve's edges, J^2."""
     quantile: float
     """Standard deviations that hold 99 % of the residuals."""
     stamp_s: float = 0.0
@@ -129,8 +131,10 @@ class EnergyCurve:
         below = np.maximum(middle - lower, 0.0) + edges.resolution_j
         above = np.maximum(upper - middle, 0.0) + edges.resolution_j
         if self.spread is not None:
-            stamp_j = self.spread.quantile * self.spread.stamp_s * (e1 - e0) / (t1 - t0)
-            soft = np.hypot(self._bridge_j(t, t0, t1), stamp_j) + self.ceiling_w * np.maximum(u0, u1)
+            power_w = (e1 - e0) / (t1 - t0)
+            stamp_j = self.spread.quantile * self.spread.stamp_s * power_w
+            placed_j = 2 * power_w * np.maximum(u0, u1)
+            soft = np.hypot(self._bridge_j(t, k), stamp_j) + placed_j
             below, above = np.minimum(below, soft), np.minimum(above, soft)
         return below, above
 
@@ -139,8 +143,9 @@ class EnergyCurve:
         spread = self.spread
         if spread is None or not spread.stamp_s > 0:
             return np.zeros_like(t_s)
-        reach_s = spread.quantile * spread.stamp_s
-        return (self.at(t_s + reach_s) - self.at(t_s - reach_s)) / 2
+        k = self._interval(t_s)
+        power_w = np.diff(self.edges.energy_j)[k] / np.diff(self.edges.t_s)[k]
+        return spread.quantile * spread.stamp_s * power_w
 
     def window_at(self, start_s: Float64, end_s: Float64) -> tuple[Float64, Float64, Float64]:
         """Energy and 99 % bounds of windows given in seconds, J; see `window_j`."""
@@ -171,13 +176,13 @@ class EnergyCurve:
         within = np.clip(end_s, first, last) - np.clip(start_s, first, last)
         return guessed + np.sqrt(np.maximum(noise, 0.0)), np.maximum(end_s - start_s - within, 0.0)
 
-    def _bridge_j(self, t: Float64, t0: Float64, t1: Float64) -> Float64:
+    def _bridge_j(self, t: Float64, k: NDArrayInt) -> Float64:
         spread = self.spread
         if spread is None:
             return np.zeros_like(t)
-        at, start, end = (np.interp(x, spread.t_s, spread.variance_j2) for x in (t, t0, t1))
-        whole = np.maximum(end - start, 1e-300)
-        part = np.clip((at - start) / whole, 0.0, 1.0)
+        start = spread.edge_variance_j2[k]
+        whole = np.maximum(spread.edge_variance_j2[k + 1] - start, 1e-300)
+        part = np.clip((np.interp(t, spread.t_s, spread.variance_j2) - start) / whole, 0.0, 1.0)
         return spread.quantile * np.sqrt(whole * part * (1 - part))
 
     def _interval(self, t_s: Float64) -> NDArrayInt:

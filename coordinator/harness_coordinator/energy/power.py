@@ -8,57 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness_coordinator.energy.edges import Edges
-from harness_coordinator.energy.intake import CleanSamples
-from harness_coordinator.energy.records import Float64
-from harness_coordinator.energy.tick_lock import lock_ticks
+from harness_coordinator.energy.intake import Bool, CleanSamples
+from harness_coordinator.energy.records import Float64, Int64
+from harness_coordinator.energy.tick_lock import Lock, lock_ticks
+from harness_coordinator.energy.ticks import GAP_PERIODS, STEADY_SHARE
 
-GAP_PERIODS = 3.0
-"""A pause in the data longer than this many update periods is a gap."""
+SLOWEST_IN_POLLS = 40
+"""A sensor is polled at least twice per update; a value held for longer than this many polls is a steady load."""
 STATED_GAIN_ERROR = 0.05
 """Gain error of on-board power sensors: 70 cards against a meter were mostly within 5 % (arXiv 2312.02741)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Updates:
-    """Polls at which a power sensor showed a new value; n elements a column."""
-
-    before_s: Float64
-    seen_s: Float64
-    power_w: Float64
-    last_poll_s: float
-    median_poll_s: float
-
-
-def find_updates(samples: CleanSamples, period_s: float = math.nan) -> Updates:
-    """Keep the polls that saw the power change, and repeats where the sensor had time to say the same again.
-
-    Args:
-        samples: cleaned polls with a power column.
-        period_s: the sensor's update period, s; a value repeated for longer than 1.5 of it is an update
-            that did not change. Unknown: the median time between changes, or every poll where that is no
-            longer than polling.
-    """
-    valid = ~np.isnan(samples.power_w)
-    t_s, power_w = samples.t_s, samples.power_w
-    if not valid.all():
-        t_s, power_w = t_s[valid], power_w[valid]
-    if not len(t_s):
-        return Updates(np.zeros(0), np.zeros(0), np.zeros(0), math.nan, math.nan)
-    poll_s = float(np.median(np.diff(t_s))) if len(t_s) > 1 else math.nan
-    changed = np.append(0, np.flatnonzero(np.diff(power_w) != 0) + 1)
-    if len(changed) > 1 and not period_s > 0:
-        period_s = float(np.median(np.diff(t_s[changed])))
-    keep = changed
-    if not (period_s > 1.5 * poll_s):
-        keep = np.arange(len(t_s))
-    elif len(changed) < len(t_s):
-        # An unchanged value of a steady load is still news after a period: the trapezoid must not slope over it.
-        held = np.append(np.diff(changed), len(t_s) - changed[-1])
-        last_repeat = changed + held - 1
-        stretch = t_s[last_repeat] - t_s[changed]
-        keep = np.unique(np.concatenate([changed, last_repeat[stretch > 1.5 * period_s]]))
-    before = np.append(t_s[0] - (poll_s if poll_s > 0 else 0.0), t_s[keep[1:] - 1])
-    return Updates(before, t_s[keep], power_w[keep], float(t_s[-1]), poll_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,69 +27,102 @@ class Readings:
     """When the sensor updated: on its locked tick where it has one, else when the poll saw it."""
     slack_s: Float64
     power_w: Float64
+    covered: Bool
+    """n - 1: False where polls paused between two updates for longer than three periods."""
     period_s: float
-    longest_s: float
-    """A distance of updates beyond this is a gap."""
     locked: bool
     last_poll_s: float
 
 
 def read_updates(samples: CleanSamples, period_s: float = math.nan) -> Readings:
-    """Place a power sensor's updates in time, on its ticks where it ticks steadily.
+    """Find a power sensor's updates and place them in time, on its ticks where it ticks steadily.
+
+    A value that repeats is an update where the sensor had time to say the same again: on a locked sensor at
+    each of its ticks, else at the last poll that still saw it.
 
     Args:
         samples: cleaned polls with a power column.
-        period_s: update period if known, s.
+        period_s: update period if known, s. Unknown: the shortest usual time between changes; or that of
+            polling, where changes are no rarer than polls, or too rare for a sensor rather than a load.
     """
-    updates = find_updates(samples, period_s)
-    count = len(updates.seen_s)
-    distance = np.diff(updates.seen_s)
-    typical = float(np.median(distance)) if count > 1 else math.nan
-    t_s, slack = updates.seen_s, np.zeros(count)
-    locked = False
-    if count > 2 and typical > 1.2 * updates.median_poll_s:
-        changed = np.append(False, np.diff(updates.power_w) != 0)
-        lock = lock_ticks(updates.before_s[changed], updates.seen_s[changed])
-        slack = (updates.seen_s - updates.before_s) / 2
-        if len(lock.locked) and lock.locked.mean() > 0.5:
-            locked, typical = True, lock.period_s
-            t_s = t_s.copy()
-            t_s[changed] = np.where(lock.locked, lock.t_s, updates.seen_s[changed])
-            slack[changed] = np.where(lock.locked, lock.slack_s, slack[changed])
-            t_s, order = np.unique(t_s, return_index=True)
-            return Readings(
-                t_s,
-                slack[order],
-                updates.power_w[order],
-                typical,
-                GAP_PERIODS * max(typical, updates.median_poll_s),
-                locked,
-                updates.last_poll_s,
-            )
-    typical = period_s if period_s > 0 else typical
-    longest = GAP_PERIODS * max(typical, updates.median_poll_s)
-    return Readings(t_s, slack, updates.power_w, typical, longest, locked, updates.last_poll_s)
+    valid = ~np.isnan(samples.power_w)
+    t_s, power_w = (
+        (samples.t_s, samples.power_w) if valid.all() else (samples.t_s[valid], samples.power_w[valid])
+    )
+    if len(t_s) < 2:
+        return Readings(t_s, np.zeros(len(t_s)), power_w, np.zeros(0, bool), math.nan, False, math.nan)
+    poll_s = float(np.median(np.diff(t_s)))
+    changed = np.append(0, np.flatnonzero(np.diff(power_w) != 0) + 1)
+    if len(changed) > 1 and not period_s > 0:
+        period_s = float(np.percentile(np.diff(t_s[changed]), 10))
+    if not 1.2 * poll_s < period_s < SLOWEST_IN_POLLS * poll_s:
+        covered = ~(np.diff(t_s) > GAP_PERIODS * poll_s)
+        return Readings(t_s, np.zeros(len(t_s)), power_w, covered, poll_s, False, float(t_s[-1]))
+    lock = lock_ticks(t_s[changed[1:] - 1], t_s[changed[1:]])
+    if len(lock.locked) and lock.locked.mean() > STEADY_SHARE:
+        return _on_ticks(t_s, power_w, changed, lock, poll_s)
+    return _at_polls(t_s, power_w, changed, period_s, poll_s)
+
+
+def _on_ticks(t_s: Float64, power_w: Float64, changed: Int64, lock: Lock, poll_s: float) -> Readings:
+    """Readings at every tick from the first change on; between changes the value held."""
+    place = np.where(lock.locked, lock.t_s, t_s[changed[1:]])
+    slack = np.where(lock.locked, lock.slack_s, (t_s[changed[1:]] - t_s[changed[1:] - 1]) / 2)
+    period = lock.period_s
+    place = np.concatenate([place[:1] - max(round((place[0] - t_s[0]) / period), 1) * period, place])
+    slack = np.append(slack[0], slack)
+    ascending = np.append(True, place[1:] > np.maximum.accumulate(place)[:-1])
+    place, slack, rows = place[ascending], slack[ascending], changed[ascending]
+    pause = np.maximum.reduceat(np.append(np.diff(t_s), 0.0), rows)
+    seen = pause <= GAP_PERIODS * max(period, poll_s)
+    last = max(float(t_s[-1]), float(place[-1]))
+    until = np.append(place[1:], place[-1] + max(math.floor((last - place[-1]) / period), 0) * period)
+    count = np.where(seen, np.maximum(np.rint((until - place) / period), 1.0), 1.0).astype(np.int64)
+    begin = np.cumsum(count) - count
+    step = np.arange(int(count.sum())) - np.repeat(begin, count)
+    tick_s = np.repeat(place, count) + step * np.repeat((until - place) / count, count)
+    covered = np.repeat(seen, count)[: len(tick_s) - 1]
+    kept = np.append(np.diff(tick_s) > 0, True)
+    return Readings(
+        tick_s[kept],
+        np.repeat(slack, count)[kept],
+        np.repeat(power_w[rows], count)[kept],
+        covered[kept[:-1]][: int(kept.sum()) - 1],
+        period,
+        True,
+        float(t_s[-1]),
+    )
+
+
+def _at_polls(t_s: Float64, power_w: Float64, changed: Int64, period_s: float, poll_s: float) -> Readings:
+    """Readings where polls saw a change, and at the last poll of a value held for longer than its period."""
+    held = np.append(changed[1:], len(t_s)) - 1
+    repeats = held[t_s[held] - t_s[changed] > 1.5 * period_s]
+    rows = np.unique(np.concatenate([changed, repeats]))
+    before = np.append(t_s[0], t_s[np.maximum(rows[1:] - 1, 0)])
+    pause = (
+        np.maximum.reduceat(np.diff(t_s), np.minimum(rows[:-1], len(t_s) - 2))
+        if len(rows) > 1
+        else np.zeros(0)
+    )
+    covered = pause <= GAP_PERIODS * max(period_s, poll_s)
+    return Readings(
+        t_s[rows], (t_s[rows] - before) / 2, power_w[rows], covered, period_s, False, float(t_s[-1])
+    )
 
 
 def averaged_edges(readings: Readings, gain_error: float) -> Edges:
-    """Energy of a sensor that averages over just its update period: P_n T, exactly, between its ticks.
-
-    Ticks whose value did not change are unseen; the value they repeat fills the time up to the next change.
-    """
-    t_s, power = readings.t_s, readings.power_w
-    length = np.diff(t_s)
-    ticks_between = np.maximum(np.rint(length / readings.period_s), 1.0)
-    own = length / ticks_between
-    # All but the last tick of a long interval repeated the value before it.
-    energy = own * (power[1:] + (ticks_between - 1) * power[:-1])
-    covered = ~(length > readings.longest_s) | (ticks_between > 1)
+    """Energy of a sensor that averages over just its update period: P_n T, exactly, between its ticks."""
+    length = np.diff(readings.t_s)
+    energy = readings.power_w[1:] * length
+    covered = readings.covered
     return Edges(
-        t_s=t_s,
+        t_s=readings.t_s,
         energy_j=np.append(0.0, np.cumsum(energy)),
         slack_s=readings.slack_s,
         covered=covered,
         known=covered,
-        spread_j=np.where(covered, 0.0, np.abs(power[1:] - power[:-1]) * length),
+        spread_j=np.where(covered, 0.0, energy),
         period_s=readings.period_s,
         locked=readings.locked,
         gain_error=gain_error,
@@ -152,7 +143,7 @@ def trapezoid_edges(readings: Readings, averaging_s: float, gain_error: float) -
     shift = averaging_s / 2 if averaging_s > 0 else 0.0
     t_s, power = readings.t_s - shift, readings.power_w
     length = np.diff(t_s)
-    covered = ~(length > readings.longest_s)
+    covered = readings.covered
     return Edges(
         t_s=t_s,
         energy_j=np.append(0.0, np.cumsum((power[1:] + power[:-1]) / 2 * length)),

@@ -116,7 +116,7 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
     missed_w = missed_w - _moving_mean(missed_w, DRIFT_READINGS)
     error_w, lasting_s = _level_error(activity, centre, missed_w, fit.window_s)
     length = np.diff(centre)
-    covered = ~(length > readings.longest_s)
+    covered = readings.covered
     edges = replace(
         linear.edges,
         t_s=centre,
@@ -130,7 +130,8 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
         * np.sqrt(np.maximum(lasting_s / np.maximum(length, 1e-9), 1.0)),
         spread_adds=False,
     )
-    clock = Spread(knots, error_w**2 * lasting_s * (knots - knots[0]), NORMAL_99)
+    rate = error_w**2 * lasting_s
+    clock = Spread(knots, rate * (knots - knots[0]), rate * (centre - knots[0]), NORMAL_99)
     return replace(linear, knot_s=knots, knot_j=knot_j, edges=edges, spread=clock)
 
 

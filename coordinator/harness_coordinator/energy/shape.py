@@ -27,6 +27,8 @@ LARGEST_QUANTILE = 8.0
 """Beyond this the residuals are not noise but a different load; the hard envelope takes over."""
 SMALLEST_VARIANCE_J2_S = 1e-8
 FEWEST_RESIDUALS = 8
+LARGEST_SCATTER_S = 0.01
+"""Stamps of a client on the same machine scatter by less; what seems more is the load's level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,14 @@ def shape_curve(
     rise = np.append(0.0, np.cumsum(_bent(edges, pieces, residual_j, clock_j2)))
     # Rounding of the running sum must not move the edges: every interval keeps its measured energy.
     drift = np.interp(np.arange(len(rise)), pieces.at_edge, edges.energy_j - rise[pieces.at_edge])
+    variance_j2 = np.append(0.0, np.cumsum(clock_j2))
     stamp_s = math.hypot(errors.stamp_s, lag_error_s if math.isfinite(lag_error_s) else 0.0)
     return replace(
         linear,
         edges=edges,
         knot_s=pieces.knot_s,
         knot_j=np.maximum.accumulate(rise + drift),
-        spread=Spread(pieces.knot_s, np.append(0.0, np.cumsum(clock_j2)), errors.quantile, stamp_s),
+        spread=Spread(pieces.knot_s, variance_j2, variance_j2[pieces.at_edge], errors.quantile, stamp_s),
     )
 
 
@@ -159,7 +162,7 @@ def find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> LoadError
         # A level that is off for the whole query makes an interval filled by a share f off by f^2, not f.
         filled = pieces.sums(pieces.active_w * pieces.length_s) ** 2 / span
         rest = float((square - idle_rate * span - active_rate * filled)[eventful].sum())
-        stamp_s = math.sqrt(max(rest, 0.0) / float(jumps[eventful].sum()))
+        stamp_s = min(math.sqrt(max(rest, 0.0) / float(jumps[eventful].sum())), LARGEST_SCATTER_S)
         expected += stamp_s**2 * jumps
     kept = loud if np.count_nonzero(loud) >= FEWEST_RESIDUALS else sure
     quantile = LARGEST_QUANTILE

@@ -36,7 +36,7 @@ CEILING_MARGIN = 1.25
 """Power over its limit that a device may draw for a moment, as a factor."""
 CEILING_UNSTATED = 2.0
 """Largest power inside an interval where no limit is known, in units of the largest interval mean seen."""
-FLOOR_MARGIN = 0.9
+FLOOR_MARGIN = 0.5
 """Least power inside an interval, in units of the smallest interval mean seen."""
 CLEARLY_EXPLAINED = 0.25
 """Share of the held-out variance above which the queries are taken to shape the power."""
@@ -173,6 +173,15 @@ def power_limits(edges: Edges, max_power_w: float) -> tuple[float, float]:
     return floor, max(stated, largest)
 
 
+def bound_guesses(edges: Edges, floor_w: float, ceiling_w: float) -> Edges:
+    """Let an interval whose energy is a guess be off by as much as the limits of power allow."""
+    if edges.known.all():
+        return edges
+    length, energy = np.diff(edges.t_s), np.diff(edges.energy_j)
+    widest = np.maximum(energy - floor_w * length, ceiling_w * length - energy)
+    return replace(edges, spread_j=np.where(edges.known, edges.spread_j, np.maximum(widest, edges.spread_j)))
+
+
 def build_curve(
     traits: SourceTraits, samples: CleanSamples, kind: str, queries: CleanQueries, inside: str = "auto"
 ) -> SourceCurve:
@@ -190,6 +199,7 @@ def build_curve(
     else:
         edges, readings = build_edges(traits, samples, kind), None
     floor_w, ceiling_w = power_limits(edges, traits.max_power_w)
+    edges = bound_guesses(edges, floor_w, ceiling_w)
     curve = linear_curve(samples.origin_ns, edges, floor_w, ceiling_w)
     straight = SourceCurve(curve, kind, "linear", edges.flags)
     activity = activity_of(queries)

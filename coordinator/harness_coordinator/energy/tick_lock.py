@@ -11,6 +11,7 @@ found by golden-section search. Where the largest width is negative the sensor d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +19,19 @@ import numpy as np
 from harness_coordinator.energy.intake import Bool
 from harness_coordinator.energy.records import NAN, Float64
 
-BLOCKS = (1024, 256, 64, 24)
+BLOCKS = (1024, 256, 64)
 """Changes locked together, longest first: a longer block is sharper (error ~ 1 / changes), a shorter one follows
-a drifting sensor. 24 changes of a sensor that does not tick steadily all but never agree by chance."""
+a drifting sensor. 64 changes of a sensor that does not tick steadily all but never agree by chance."""
+FEWEST_CHANGES = 24
+"""With fewer than 64 changes in all, this many are enough and all are locked together."""
+AT_ONCE = 65_536
+"""Changes searched together, so that the forty passes over them stay in the cache."""
 TOLERATED = 0.01
 """Share of the period by which the strips may miss each other: the sensor's own jitter."""
 GOLDEN = 0.6180339887498949
-SEARCH_STEPS = 28
-"""0.618^28 = 1.4e-6 of the search range, far below the phase that remains open."""
+EDGE_STEPS = 8
+SEARCH_STEPS = 22
+"""0.618^22 = 3e-5 of the search range, far below the phase that remains open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Lock:
     t_s: Float64
     slack_s: Float64
     locked: Bool
+    block_period_s: Float64
+    """Period of the block that each change was locked in, s; NaN where not locked."""
     period_s: float
     """Median period over all locked changes, s; NaN where nothing locked."""
 
@@ -50,20 +58,20 @@ def lock_ticks(before_s: Float64, seen_s: Float64) -> Lock:
     t_s, slack_s, period = np.full(count, NAN), np.full(count, NAN), np.full(count, NAN)
     middle = (before_s + seen_s) / 2
     first_guess = _typical_step(middle)
-    if count < BLOCKS[-1] or not first_guess > 1.2 * float(np.median(seen_s - before_s)):
-        return Lock(t_s, slack_s, np.zeros(count, bool), NAN)
+    if count < FEWEST_CHANGES or not first_guess > 1.2 * float(np.median(seen_s - before_s)):
+        return Lock(t_s, slack_s, np.zeros(count, bool), period, NAN)
     todo = np.arange(count)
-    for size in BLOCKS:
+    for size in BLOCKS if count >= BLOCKS[-1] else (count,):
         for rows in _blocks(todo, size):
             placed, slack, block_period, good = _lock_blocks(before_s[rows], seen_s[rows], first_guess)
             where = rows[good]
-            t_s[where], slack_s[where] = placed[good], slack[good, None]
+            t_s[where], slack_s[where] = placed[good], slack[good]
             period[where] = block_period[good, None]
         todo = np.flatnonzero(np.isnan(t_s))
         if len(todo) < BLOCKS[-1]:
             break
     locked = np.isfinite(t_s)
-    return Lock(t_s, slack_s, locked, float(np.median(period[locked])) if locked.any() else NAN)
+    return Lock(t_s, slack_s, locked, period, float(np.median(period[locked])) if locked.any() else NAN)
 
 
 def _typical_step(middle: Float64) -> float:
@@ -79,7 +87,7 @@ def _blocks(todo: np.ndarray, size: int) -> list[np.ndarray]:
     """Cut each unbroken run of `todo` into rows of `size`, the last row reaching back where a rest remains.
 
     Returns:
-        Arrays of shape (blocks, size); runs shorter than `size` give none.
+        Arrays of shape (blocks, size), each small enough to be searched at once; runs shorter than `size` give none.
     """
     runs = np.split(todo, np.flatnonzero(np.diff(todo) != 1) + 1)
     rows: list[np.ndarray] = []
@@ -89,14 +97,15 @@ def _blocks(todo: np.ndarray, size: int) -> list[np.ndarray]:
             continue
         if len(run) % size:
             rows.append(run[-size:][None, :])
-        rows.append(run[: whole * size].reshape(whole, size))
+        table = run[: whole * size].reshape(whole, size)
+        rows.extend(np.array_split(table, -(-table.size // AT_ONCE)))
     return rows
 
 
 def _lock_blocks(
     before: Float64, seen: Float64, first_guess: float
 ) -> tuple[Float64, Float64, Float64, Bool]:
-    """Lock b blocks of c changes at once: places (b, c), slack (b), period (b), and which are steady."""
+    """Lock b blocks of c changes at once: places (b, c), slack (b, c), period (b), and which are steady."""
     origin = before[:, :1]
     low, high = before - origin, seen - origin
     number, period = _number_ticks((low + high) / 2, first_guess)
@@ -110,6 +119,10 @@ def _lock_blocks(
         shift = number * trial[:, None]
         return (high - shift).min(axis=1) - (low - shift).max(axis=1)
 
+    def phase(trial: Float64) -> Float64:
+        shift = number * trial[:, None]
+        return ((high - shift).min(axis=1) + (low - shift).max(axis=1)) / 2
+
     inner, outer = right - GOLDEN * (right - left), left + GOLDEN * (right - left)
     room_inner, room_outer = room(inner), room(outer)
     for _ in range(SEARCH_STEPS):
@@ -122,13 +135,29 @@ def _lock_blocks(
             np.where(go_left, room_trial, room_outer),
             np.where(go_left, room_inner, room_trial),
         )
-    period = (left + right) / 2
-    shift = number * period[:, None]
-    lowest, highest = (low - shift).max(axis=1), (high - shift).min(axis=1)
-    places = origin + shift + ((lowest + highest) / 2)[:, None]
-    open_phase = highest - lowest
-    steady = (open_phase > -TOLERATED * period) & (np.diff(number, axis=1) > 0).all(axis=1)
-    return places, np.abs(open_phase) / 2, period, steady
+    widest = (left + right) / 2
+    open_phase = room(widest)
+    steady = (open_phase > -TOLERATED * widest) & (np.diff(number, axis=1) > 0).all(axis=1)
+    shortest = _edge_of(room, widest, widest - span)
+    longest = _edge_of(room, widest, widest + span)
+    period = (shortest + longest) / 2
+    places = phase(period)[:, None] + number * period[:, None]
+    # Feasible lines form a polygon in (T, phi): its corners are furthest from the line in its middle.
+    slack = np.zeros_like(places)
+    for corner, open_half in ((shortest, 0.0), (widest, np.abs(open_phase)[:, None] / 2), (longest, 0.0)):
+        slack = np.maximum(
+            slack, np.abs(phase(corner)[:, None] + number * corner[:, None] - places) + open_half
+        )
+    return origin + places, slack, period, steady
+
+
+def _edge_of(room: Callable[[Float64], Float64], inside: Float64, outside: Float64) -> Float64:
+    """Period just beyond the last one that leaves a phase open, by bisection; per block."""
+    for _ in range(EDGE_STEPS):
+        middle = (inside + outside) / 2
+        fits = room(middle) >= 0
+        inside, outside = np.where(fits, middle, inside), np.where(fits, outside, middle)
+    return outside
 
 
 def _number_ticks(middle: Float64, first_guess: float) -> tuple[Float64, Float64]:

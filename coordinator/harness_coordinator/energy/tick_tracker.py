@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harness_coordinator.energy.records import NAN, Float64
-from harness_coordinator.energy.tick_lock import BLOCKS, lock_ticks
+from harness_coordinator.energy.tick_lock import lock_ticks
 
 KEPT_CHANGES = 256
 """Changes that a lock is made of: the phase is then known to a hundredth of the polling interval."""
@@ -28,6 +28,7 @@ class TickTracker:
         self._period_s = NAN
         self._slack_s = NAN
         self._since_lock = 0
+        self._good_for = RELOCK_AFTER
 
     @property
     def period_s(self) -> float:
@@ -40,12 +41,12 @@ class TickTracker:
         self._before = np.concatenate([self._before, before_s])[-KEPT_CHANGES:]
         self._seen = np.concatenate([self._seen, seen_s])[-KEPT_CHANGES:]
         self._since_lock += count
-        if self._period_s > 0 and self._since_lock <= RELOCK_AFTER:
+        if self._period_s > 0 and self._since_lock <= self._good_for:
             foretold = self._foretell(before_s, seen_s)
             miss = np.maximum(before_s - foretold, foretold - seen_s)
             if miss.max(initial=0.0) <= TOLERATED_SHARE * self._period_s:
                 return foretold, np.full(count, self._slack_s)
-        if self._period_s > 0 or self._since_lock > RELOCK_AFTER or count >= BLOCKS[-1]:
+        if self._period_s > 0 or self._since_lock > RELOCK_AFTER or count >= FIRST_LOCK // 2:
             self._relock()
         if self._period_s > 0:
             return self._foretell(before_s, seen_s), np.full(count, self._slack_s)
@@ -57,9 +58,11 @@ class TickTracker:
 
     def _relock(self) -> None:
         self._since_lock = 0
+        # A lock made of few changes is good for few: its period is not known well enough to run on.
+        self._good_for = min(RELOCK_AFTER, len(self._seen) // 2)
         lock = lock_ticks(self._before, self._seen)
         if not len(lock.locked) or not lock.locked[-1]:
             self._period_s = self._anchor_s = self._slack_s = NAN
             return
-        self._period_s = lock.period_s
+        self._period_s = float(lock.block_period_s[-1])
         self._anchor_s, self._slack_s = float(lock.t_s[-1]), float(lock.slack_s[-1])

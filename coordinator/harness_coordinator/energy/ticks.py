@@ -14,7 +14,7 @@ from harness_coordinator.energy.tick_lock import lock_ticks
 
 GAP_PERIODS = 3.0
 """A pause between changes longer than this many update periods is a gap."""
-STEADY_SHARE = 0.5
+STEADY_SHARE = 0.8
 """A sensor of which fewer changes lock does not tick steadily: what did lock agreed by chance."""
 SHORTEST_STEP_S = 1e-9
 

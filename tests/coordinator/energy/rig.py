@@ -7,9 +7,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from harness_coordinator.energy.records import Float64, Int64, QueryColumns, SampleColumns
+from harness_coordinator.energy.baseline import BaselineLine
+from harness_coordinator.energy.curve import EnergyCurve, linear_curve
+from harness_coordinator.energy.edges import Edges
+from harness_coordinator.energy.intake import clean_queries, clean_samples
+from harness_coordinator.energy.measure import measure_source
+from harness_coordinator.energy.records import (
+    Float64,
+    Int64,
+    QueryColumns,
+    SampleColumns,
+    SourceEnergy,
+    SourceTraits,
+)
+from harness_coordinator.energy.segments import make_segments
+from harness_coordinator.energy.source_curve import build_curve, choose_kind
+from harness_coordinator.energy.sweep import share_energy
 
 ORIGIN_NS = 7_200_000_000_000
 """A monotonic clock does not begin at zero."""
@@ -66,7 +82,8 @@ class Run:
         if rng is not None:
             off = rng.uniform(-jitter_s, jitter_s, off.shape)
         start, first, end = (
-            ns(at + late_s + shift) for at, shift in zip((self.start_s, self.first_s, self.end_s), off, strict=True)
+            ns(at + late_s + shift)
+            for at, shift in zip((self.start_s, self.first_s, self.end_s), off, strict=True)
         )
         return QueryColumns(start, np.clip(first, start, end), end, self.prompt, self.output)
 
@@ -117,9 +134,7 @@ def single_queries(
         fine_w = truth.power((fine_s[1:] + fine_s[:-1]) / 2)
         fine_w = np.where(fine_w > idle_w, fine_w * (1 + wander * rng.standard_normal(len(fine_w))), fine_w)
         truth = Truth(fine_s, np.maximum(fine_w, idle_w / 2))
-    return Run(
-        truth, start, start + prefill_s, start + duration, prompt, output, t_s[-1]
-    )
+    return Run(truth, start, start + prefill_s, start + duration, prompt, output, t_s[-1])
 
 
 def batched_queries(
@@ -164,7 +179,9 @@ def batched_queries(
         return np.cumsum(delta)[:-1]
 
     in_flight = np.rint(rate(start, end, np.ones(count)))
-    tokens_w = rate(start, first, prompt_j * prompt / prefill_s) + rate(first, end, output_j * output / decode_s)
+    tokens_w = rate(start, first, prompt_j * prompt / prefill_s) + rate(
+        first, end, output_j * output / decode_s
+    )
     power = idle_w + np.where(in_flight > 0, busy_w + tokens_w, 0.0)
     assert len(middle) == len(power)
     return Run(Truth(t_s, power), start, first, end, prompt, output, length_s)
@@ -181,9 +198,7 @@ def ticks(rng: np.random.Generator, length_s: float, period_s: float, jitter: fl
     """Times at which a sensor updates: steady with a random phase, or each period off by +- `jitter` of it."""
     count = int(length_s / period_s * 1.3) + 10
     step = period_s * (1 + rng.uniform(-jitter, jitter, count)) if jitter else np.full(count, period_s)
-    return np.append(-period_s, 0.0) + rng.uniform(0, period_s) if count < 2 else (
-        np.cumsum(step) - period_s * (1 + rng.uniform(0, 1))
-    )
+    return np.cumsum(step) - period_s * (1 + rng.uniform(0, 1))
 
 
 def counter_samples(
@@ -257,3 +272,46 @@ def windows_as_queries(start_s: Float64, end_s: Float64) -> QueryColumns:
     """Windows without tokens, to be integrated."""
     unknown = np.full(len(start_s), np.nan)
     return QueryColumns(ns(start_s), np.zeros(len(start_s), np.int64), ns(end_s), unknown, unknown)
+
+
+def exact_curve(truth: Truth) -> EnergyCurve:
+    """The curve that a perfect instrument would give."""
+    count = len(truth.t_s)
+    sure = np.ones(count - 1, bool)
+    edges = Edges(truth.t_s, truth.energy(truth.t_s), np.zeros(count), sure, sure, np.zeros(count - 1))
+    return linear_curve(ORIGIN_NS, edges, 0.0, 1e4)
+
+
+def true_shares(run: Run, alpha: float, method: str = "tokens") -> Float64:
+    """What each query would get of the exact power, J."""
+    queries = clean_queries(run.queries(), ORIGIN_NS)
+    idle = BaselineLine(np.array([1.0]), run.truth.power_w[:1])
+    segments = make_segments(queries, method, alpha)
+    shares = share_energy(exact_curve(run.truth), segments, len(queries), (0.0, run.length_s), idle)
+    return shares.active_j + shares.idle_j
+
+
+def measure_run(
+    run: Run,
+    samples: SampleColumns,
+    queries: QueryColumns | None = None,
+    traits: SourceTraits | None = None,
+    **how: Any,
+) -> SourceEnergy:
+    """Measure a run of the rig's engines, with the idle time before and after it as baselines."""
+    return measure_source(
+        traits or SourceTraits("rig"),
+        samples,
+        run.queries() if queries is None else queries,
+        (int(ns(11.0)), int(ns(run.length_s - 11.0))),
+        [(int(ns(0.5)), int(ns(11.0))), (int(ns(run.length_s - 11.0)), int(ns(run.length_s - 0.5)))],
+        **how,
+    )
+
+
+def curve_of(samples: SampleColumns, **traits: float) -> EnergyCurve:
+    """The straight curve of one sensor."""
+    clean = clean_samples(samples)
+    nobody = clean_queries(no_queries(), clean.origin_ns)
+    known = SourceTraits("rig", **traits)  # pyright: ignore[reportArgumentType]
+    return build_curve(known, clean, choose_kind(known, clean, "auto")[0], nobody, "linear").curve
