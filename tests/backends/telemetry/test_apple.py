@@ -255,7 +255,7 @@ _FRAME = """<?xml version="1.0"?><plist version="1.0"><dict><key>elapsed_ns</key
 
 def test_sudo_that_asks_for_nothing_is_used(tmp_path: Path) -> None:
     # In shell, as an ordinary user need not be able to read this checkout or its Python.
-    play = f"while :; do cat <<'FRAME'\n{_FRAME}\nFRAME\nsleep 0.2; done"
+    play = f"while cat <<'FRAME'\n{_FRAME}\nFRAME\ndo sleep 0.2; done"
     sudo = '[ "$1" = -n ] || exit 9\nshift\nexec "$@"'
     count, detail, _ = _ask_as_nobody(tmp_path / "bin", play, sudo)
     assert count == "1"
