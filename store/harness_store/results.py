@@ -102,7 +102,7 @@ def results_table(connection: Connection, job_id: str) -> pa.Table:
 
 def result_batches(connection: Connection, job_id: str) -> Iterator[pa.RecordBatch]:
     """Yield the rows of `results_table` in pieces, for jobs that exceed memory."""
-    found = connection.execution_options(yield_per=BATCH_ROWS).execute(_statement(), {"job": job_id})
+    found = connection.execute(_statement(), {"job": job_id}, execution_options={"yield_per": BATCH_ROWS})
     for rows in found.partitions(BATCH_ROWS):
         columns = list(zip(*rows, strict=True))
         arrays = [

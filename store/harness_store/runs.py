@@ -139,7 +139,8 @@ def mark_started(
             over_realtime_ns=None,
         )
     )
-    _reopen_energy(connection, run_id)
+    if changed.rowcount:
+        _reopen_energy(connection, run_id)
     return changed.rowcount == 1
 
 
@@ -178,7 +179,7 @@ def mark_over(
 
     It also closes a run that was given up meanwhile, whose energy is then computed anew.
     """
-    connection.execute(
+    changed = connection.execute(
         update(Run)
         .where(Run.run_id == run_id, Run.state.not_in(("ended", "failed")))
         .values(
@@ -188,7 +189,8 @@ def mark_over(
             over_realtime_ns=time.time_ns() if now_ns is None else now_ns,
         )
     )
-    _reopen_energy(connection, run_id)
+    if changed.rowcount:
+        _reopen_energy(connection, run_id)
 
 
 def mark_lost(connection: Connection, *, now_ns: int) -> LostRuns:

@@ -19,6 +19,9 @@ from harness_store.source_lock import lock_source
 
 __all__ = ["NAMES", "Compacted", "NewBlock", "compact"]
 
+READ_SEGMENTS = 64
+"""Segments fetched at once: about 10 MB."""
+
 _FAR_PAST, _FAR_FUTURE = -(2**62), 2**62
 
 
@@ -175,7 +178,7 @@ def _parts(
     connection: Connection, agent_id: str, source_id: str, clock_id: str, start_ns: int, end_ns: int
 ) -> Iterator[dict[str, NDArray[np.generic]]]:
     s = SampleSegment
-    rows = connection.execution_options(yield_per=64).execute(
+    query = (
         select(s.codec, s.payload)
         .where(
             s.agent_id == agent_id,
@@ -186,6 +189,7 @@ def _parts(
         )
         .order_by(s.start_ns, s.boot_id, s.seq_first)
     )
+    rows = connection.execute(query, execution_options={"yield_per": READ_SEGMENTS})
     for row in rows:
         yield unpack(row.payload) if row.codec == PACKED else decode_segment(row.codec, row.payload)
 
