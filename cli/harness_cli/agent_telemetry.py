@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,35 +11,25 @@ import numpy as np
 from harness_agent.discovery import Discovery, discover, provider_names
 from harness_agent.learning import discover_learned
 from harness_agent.sample_blocks import SampleBlock
-from harness_agent.sample_files import SUFFIXES, SampleFileError, merge, write_csv, write_samples
+from harness_agent.sample_files import SUFFIXES, SampleFileError, merge, write_samples
 from harness_agent.sampler import Sampler
 from harness_backends.telemetry.estimate import EstimateSource
-from harness_backends.telemetry.source import Finding
-from rich.console import Console
-from rich.table import Table
 
-_FORMAT = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-)
+from harness_cli.failure import bad_input, work_failed
+from harness_cli.output import format_option, print_rows
+
 _FINDING_COLUMNS = ("provider", "subject", "available", "detail", "fix")
 
 
 @click.command()
-@_FORMAT
+@format_option
 def doctor(output_format: str) -> None:
     """Say what can be measured on this machine, source by source, and why not."""
     found = discover_learned(with_host=False)
     found.close()
-    rows = [_finding_row(finding) for finding in found.findings]
-    if output_format == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if output_format == "csv":
-        write_csv(sys.stdout, list(_FINDING_COLUMNS), [list(row.values()) for row in rows])
+    if output_format != "table":
+        rows = [{name: getattr(finding, name) for name in _FINDING_COLUMNS} for finding in found.findings]
+        print_rows(rows, output_format, columns=_FINDING_COLUMNS)
         return
     for finding in found.findings:
         mark = click.style("yes", fg="green") if finding.available else click.style("no ", fg="yellow")
@@ -70,7 +59,7 @@ def doctor(output_format: str) -> None:
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.csv."
 )
-@_FORMAT
+@format_option
 def sample(
     seconds: float,
     hz: float | None,
@@ -82,15 +71,18 @@ def sample(
     """Sample the sensors of this machine, with no coordinator, and sum up what was seen."""
     if output is not None and output.suffix not in SUFFIXES:
         msg = f"-o {output}: the file name must end in .parquet or .csv"
-        raise click.UsageError(msg)
+        raise bad_input(msg)
+    if output is not None and not output.parent.is_dir():
+        msg = f"-o {output}: there is no folder {output.parent}"
+        raise bad_input(msg)
     for name in providers:
         if name not in provider_names():
             msg = f"--source {name}: no such provider; known here: {', '.join(provider_names())}"
-            raise click.UsageError(msg)
+            raise bad_input(msg)
     find = discover_learned if hz is None else discover
     found = find(providers or None, with_host=not providers)
     if not found.sources:
-        raise click.ClickException(_nothing(found))
+        raise work_failed(_nothing(found))
     for source in found.sources:
         if isinstance(source, EstimateSource) and not pids:
             source.track_host()
@@ -100,7 +92,9 @@ def sample(
     sampler = Sampler(found.sources, blocks.append, hz)
     sampler.start()
     try:
-        time.sleep(seconds)
+        _wait(seconds)
+    except KeyboardInterrupt:
+        click.echo("interrupted; what was sampled so far follows", err=True)
     finally:
         sampler.stop()
     columns = merge(blocks)
@@ -108,16 +102,23 @@ def sample(
         try:
             write_samples(output, columns)
         except SampleFileError as error:
-            raise click.UsageError(str(error)) from error
+            raise bad_input(str(error)) from error
     rows = [_summarise(source.info.source_id, source.info.energy_source, columns) for source in found.sources]
-    _print_rows(rows, output_format)
+    print_rows(rows, output_format)
     for source_id, counts in sampler.counts.items():
         if counts.gone or counts.errors:
             click.echo(f"{source_id}: {counts.gone or counts.last_error}", err=True)
 
 
-def _finding_row(finding: Finding) -> dict[str, str | bool]:
-    return {name: getattr(finding, name) for name in _FINDING_COLUMNS}
+def _wait(seconds: float) -> None:
+    """Let the time pass, with a progress bar on a terminal."""
+    end_s = time.monotonic() + seconds
+    with click.progressbar(
+        length=round(seconds * 10), label="Sampling", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+        while (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.1))
+            bar.update(1)
 
 
 def _nothing(found: Discovery) -> str:
@@ -156,16 +157,3 @@ def _joules(t_s: np.ndarray, energy_j: np.ndarray, power_w: np.ndarray) -> float
     if seen.sum() > 1:
         return float(np.trapezoid(power_w[seen], t_s[seen]))
     return None
-
-
-def _print_rows(rows: list[dict[str, str | float | int | None]], output_format: str) -> None:
-    if output_format == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if output_format == "csv":
-        write_csv(sys.stdout, list(rows[0]), [list(row.values()) for row in rows])
-        return
-    table = Table(*rows[0], box=None)
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
-    Console().print(table)

@@ -86,6 +86,7 @@ def test_sample_estimates_the_process_tree_that_it_is_told() -> None:
     [
         (["--seconds", "1", "--source", "abacus"], "no such provider; known here: amd, apple, estimate"),
         (["--seconds", "1", "-o", "samples.xls"], "must end in .parquet or .csv"),
+        (["--seconds", "1", "-o", "no-such-folder/samples.csv"], "there is no folder no-such-folder"),
         (["--seconds", "1", "--hz", "0"], "--hz"),
         ([], "--seconds"),
     ],

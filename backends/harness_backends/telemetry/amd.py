@@ -140,7 +140,9 @@ def _probe(gpu: _Gpu) -> AmdReads:
     if "current_socket_power" not in present and average:
         present = [average]  # socket_power is the same average then, under a name that hides it
     energy = gpu.ask("amdsmi_get_energy_count")
-    has_energy = energy is not None and energy_joules(energy) > 0
+    energy_j = NAN if energy is None else energy_joules(energy)
+    # A counter just reset shows 0 J; beside no power reading, 0 J is the silence of a second die or a partition.
+    has_energy = energy_j > 0 or (energy_j == 0 and bool(present))
     if _is_second_die(gpu) and not present:
         return AmdReads()
     return AmdReads(power_key=present[0] if present else "", average_key=average, energy=has_energy)

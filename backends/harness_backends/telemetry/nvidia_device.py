@@ -56,10 +56,12 @@ class NvmlDevice:
         return value.decode() if isinstance(value, bytes) else str(value or "")
 
     def answers(self, field_id: int, scope: int) -> bool:
-        """Whether a field value can be had in this scope; 0 W stands for unsupported on some boards."""
+        """Whether a field value can be had in this scope; 0 W stands for unsupported on some boards, 0 J does not."""
         values = self.ask("nvmlDeviceGetFieldValues", [(field_id, scope)])
         # NVML returns success as soon as any field was filled: each has a status of its own.
-        return values is not None and values[0].nvmlReturn == 0 and values[0].value.ullVal != 0
+        if values is None or values[0].nvmlReturn != 0:
+            return False
+        return field_id == FIELD_TOTAL_ENERGY or values[0].value.ullVal != 0
 
 
 def gpu_reads(device: NvmlDevice) -> Reads:

@@ -173,6 +173,20 @@ def test_card_whose_power_call_fails_keeps_its_counter(play: Play) -> None:
     assert math.isnan(source.info.max_power_w)
 
 
+def test_a_counter_at_zero_after_a_reset_is_a_counter(play: Play) -> None:
+    control = play(Stage(constant(200), settings={"reset_s": 10.0}))
+    source = _open(control)[0][0]
+    assert source.info.has_energy
+    reading = source.read()
+    assert reading is not None
+    assert reading.energy_j == 0
+
+
+def test_zero_joules_beside_no_power_is_no_counter(play: Play) -> None:
+    sources, _ = _open(play(Stage(constant(200), settings={"reset_s": 10.0, "generation": "silent"})))
+    assert sources == []
+
+
 def test_gpu_without_any_sensor_is_no_source(play: Play) -> None:
     sources, findings = _open(
         play(Stage(constant(1), statuses=["amdsmi_get_power_info 2", "amdsmi_get_energy_count 2"]))
