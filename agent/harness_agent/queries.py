@@ -15,6 +15,7 @@ from harness_proto.v1 import fleet_pb2, work_pb2
 
 from harness_agent.outbox import Outbox
 from harness_agent.run_reports import QueryFailure, task_update, to_generation, warmup_task
+from harness_agent.sample_gate import SampleGate
 from harness_agent.task_queue import Key, TaskQueue, key_of
 
 EXIT_NOTICED_S = 0.5
@@ -39,6 +40,7 @@ class Queries:
         client: StreamClient,
         engine: EngineProcess,
         outbox: Outbox,
+        samples: SampleGate,
         *,
         timeout_s: float,
         retries: int,
@@ -47,6 +49,8 @@ class Queries:
         self._client = client
         self._engine = engine
         self._outbox = outbox
+        self._samples = samples
+        self._reports: set[asyncio.Task[None]] = set()
         self._timeout_s = timeout_s
         self._retries = retries
         self._flying: dict[Key, _InFlight] = {}
@@ -76,7 +80,7 @@ class Queries:
         await self.settled()
 
     async def settled(self) -> None:
-        """Wait until nothing is in flight."""
+        """Wait until nothing is in flight and every end is told."""
         await self._none_flying.wait()
 
     async def warm_up(self, queries: Sequence[work_pb2.Query], concurrency: int) -> None:
@@ -135,14 +139,28 @@ class Queries:
             query.cancel()
             result = StreamResult(start_ns, time.monotonic_ns())
             failure = QueryFailure("not finished: the run ended", retryable=True)
-            self._report(task, result, failure, warmup=warmup)
+            self._land(task, result, failure, warmup=warmup)
             raise
-        else:
-            self._report(task, result, failure, warmup=warmup)
+        # The next query takes this one's place at once; the report follows its samples.
+        report = asyncio.create_task(self._land_after_samples(task, result, failure, warmup=warmup))
+        self._reports.add(report)
+        report.add_done_callback(self._reports.discard)
+
+    async def _land_after_samples(
+        self, task: work_pb2.Task, result: StreamResult, failure: QueryFailure | None, *, warmup: bool
+    ) -> None:
+        try:
+            await self._samples.passed()
         finally:
-            del self._flying[key_of(task)]
-            if not self._flying:
-                self._none_flying.set()
+            self._land(task, result, failure, warmup=warmup)
+
+    def _land(
+        self, task: work_pb2.Task, result: StreamResult, failure: QueryFailure | None, *, warmup: bool
+    ) -> None:
+        self._report(task, result, failure, warmup=warmup)
+        del self._flying[key_of(task)]
+        if not self._flying:
+            self._none_flying.set()
 
     async def _explain(self, failure: StreamFailure | None) -> QueryFailure | None:
         """Name the engine's end as the reason where that is why the stream broke."""

@@ -25,6 +25,7 @@ from harness_agent.outbox import Outbox
 from harness_agent.queries import Queries
 from harness_agent.run_reports import sampling_of, settings_json, task_update
 from harness_agent.run_sources import NoSourceError, RunSources, choose_sources, engine_devices
+from harness_agent.sample_gate import SampleGate
 from harness_agent.task_queue import Key, TaskQueue
 
 DEFAULT_LOAD_TIMEOUT_S = 600.0
@@ -200,6 +201,7 @@ class Run:
                 client,
                 engine,
                 self.outbox,
+                SampleGate(self._around.flush_samples),
                 timeout_s=settings.query_timeout_s or DEFAULT_QUERY_TIMEOUT_S,
                 retries=plan.retries,
             )
@@ -207,6 +209,7 @@ class Run:
             await self._baseline(engine)
             await self.queries.serve(self.queue, max(1, settings.concurrency), self._around.may_start)
             await self._baseline(engine)
+            await self.queries.settled()
 
     async def _baseline(self, engine: EngineProcess) -> None:
         if self.settings.baseline_s <= 0:

@@ -119,7 +119,9 @@ class SpoolWriter:
                 while not any(self._queues.values()) and not self._closing:
                     self._changed.wait()
                 self._changed.wait_for(self._is_urgent, GATHER_S)
-                batch = {lane: list(queue) for lane, queue in self._queues.items() if queue}
+                # Samples first: a result on disk whose samples are lost would be without joules for ever.
+                lanes = sorted(self._queues, key=lambda lane: lane != "samples")
+                batch = {lane: list(self._queues[lane]) for lane in lanes if self._queues[lane]}
                 if not batch and self._closing:
                     return
                 self._busy = True

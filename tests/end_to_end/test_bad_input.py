@@ -94,7 +94,8 @@ def test_what_only_the_coordinator_can_know_is_refused_and_nothing_is_stored(
     no_gpu = write_job(tmp_path, hardware=[{"vendor": "nvidia", "name": "*H200*"}])
     done = harness.run("submit", str(no_gpu))
     assert_says(done, 2, "hardware[0]", "it has no device that matches", "nothing was stored")
-    unknown = write_job(tmp_path, models=[{"id": "m", "engine": "lamacpp", "source": "x"}])
+    (tmp_path / "unknown").mkdir()
+    unknown = write_job(tmp_path / "unknown", models=[{"id": "m", "engine": "lamacpp", "source": "x"}])
     assert_says(harness.run("submit", str(unknown)), 2, "lamacpp", "llamacpp")
     assert json.loads(harness.run("jobs", "--format", "json").stdout) == []
     assert_says(harness.run("job", "show", "nope"), 2, "nope")
