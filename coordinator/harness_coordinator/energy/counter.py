@@ -12,6 +12,7 @@ from harness_coordinator.energy.records import Float64
 
 WRAP_NEAR = 0.25
 """A fall is a wrap when what it would add is less than this share of the counter's range; else a reset."""
+RESOLUTION_READINGS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +82,16 @@ def find_changes(samples: CleanSamples, wrap_j: float = math.nan, *, computed: b
         median_poll_s=poll_s,
         every_poll=len(changed) > 0.9 * (len(t_s) - 1) if len(t_s) > 1 else False,
     )
+
+
+def find_resolution(samples: CleanSamples) -> float:
+    """Step of a counter that is not stated: the largest power of ten that all its readings are multiples of, J.
+
+    A counter that shows whole joules may be short of the truth by one. 0 for a finer one than 1e-6 J.
+    """
+    reading = samples.energy_j[np.isfinite(samples.energy_j)][:RESOLUTION_READINGS]
+    for exponent in range(3, -7, -1):
+        multiple = reading * 10.0**-exponent
+        if (np.abs(multiple - np.rint(multiple)) < 1e-6 * np.maximum(np.abs(multiple) * 1e-9, 1.0)).all():
+            return 10.0**exponent
+    return 0.0

@@ -37,6 +37,11 @@ class LiveEdges:
         """time and cumulative energy of edges, the first of which is settled."""
         self.settled_s = 0.0
 
+    @property
+    def kept(self) -> int:
+        """Changes not yet placed, edges not yet settled, and changes that the lock is made of."""
+        return self._waiting.shape[1] + self._placed.shape[1] + self._tracker.kept
+
     def add(self, samples: SampleColumns) -> None:
         """Take polls that follow the ones before."""
         value = samples.power_w if self._uses_power else samples.energy_j

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_coordinator.energy.activity import Activity, activity_of
-from harness_coordinator.energy.counter import find_changes
+from harness_coordinator.energy.counter import find_changes, find_resolution
 from harness_coordinator.energy.curve import EnergyCurve, linear_curve
 from harness_coordinator.energy.edges import Edges, extend_to
 from harness_coordinator.energy.frames import frame_edges
@@ -113,7 +113,9 @@ def build_edges(traits: SourceTraits, samples: CleanSamples, kind: str) -> Edges
     changes = find_changes(samples, traits.counter_wrap_j, computed=traits.energy_source == "estimated")
     if len(changes) < 2:
         raise _too_few(traits, samples, kind)
-    edges = edges_at_ticks(changes, traits.counter_period_s, traits.counter_resolution_j)
+    stated = traits.counter_resolution_j
+    resolution_j = stated if stated >= 0 else find_resolution(samples)
+    edges = edges_at_ticks(changes, traits.counter_period_s, resolution_j)
     return extend_to(edges, changes.last_poll_s)
 
 

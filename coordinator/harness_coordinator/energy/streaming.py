@@ -96,6 +96,11 @@ class StreamingAttributor:
         """Queries known and not yet finished."""
         return len(self._keys)
 
+    @property
+    def kept(self) -> int:
+        """Changes and edges held at the moment; bounded however long the run."""
+        return self._edges.kept
+
     def add_samples(self, samples: SampleColumns) -> None:
         """Take polls, in ascending time, none before the last ones given."""
         self._edges.add(samples)

@@ -26,6 +26,8 @@ FEWEST_CHANGES = 24
 """With fewer than 64 changes in all, this many are enough and all are locked together."""
 AT_ONCE = 65_536
 """Changes searched together, so that the forty passes over them stay in the cache."""
+COUNTABLE = 8
+"""Ticks in a pause that a first guess of the period still counts right."""
 TOLERATED = 0.01
 """Share of the period by which the strips may miss each other: the sensor's own jitter."""
 GOLDEN = 0.6180339887498949
@@ -75,12 +77,19 @@ def lock_ticks(before_s: Float64, seen_s: Float64) -> Lock:
 
 
 def _typical_step(middle: Float64) -> float:
-    """Mean distance of neighbouring changes, leaving out pauses in which ticks went unseen."""
+    """First guess of the period: time by ticks, over the pauses short enough to count the ticks in."""
     step = np.diff(middle)
     if not len(step):
         return NAN
-    near = np.abs(step / np.median(step) - 1) < 0.6
-    return float(step[near].mean()) if near.any() else float(np.median(step))
+    near = step[np.abs(step / np.median(step) - 1) < 0.6]
+    period = float(near.mean()) if len(near) else float(np.median(step))
+    for _ in range(3):
+        ticks = np.rint(step / period)
+        countable = (ticks >= 1) & (ticks <= COUNTABLE)
+        if not countable.any():
+            break
+        period = float(step[countable].sum() / ticks[countable].sum())
+    return period
 
 
 def _blocks(todo: np.ndarray, size: int) -> list[np.ndarray]:

@@ -12,8 +12,9 @@ KEPT_CHANGES = 256
 RELOCK_AFTER = 128
 """Changes after which the lock is renewed, so that a drifting sensor is followed at a cost per change that is
 constant and small."""
-FIRST_LOCK = 48
-"""Changes waited for before anything is placed."""
+FIRST_LOCK = 96
+"""Changes waited for before anything is placed: the 10 s of idle time before a lease's first query hold as many at
+100 ms, and leave the phase known to about a millisecond."""
 TOLERATED_SHARE = 0.02
 """Share of the period by which a change may miss its foretold tick before the lock is renewed early."""
 
@@ -34,6 +35,11 @@ class TickTracker:
     def period_s(self) -> float:
         """Period of the lock, s; NaN while there is none."""
         return self._period_s
+
+    @property
+    def kept(self) -> int:
+        """Changes held for the next lock."""
+        return len(self._seen)
 
     def place(self, before_s: Float64, seen_s: Float64) -> tuple[Float64, Float64]:
         """Times and slacks (s) of new changes, each of which fell in (before, seen]."""

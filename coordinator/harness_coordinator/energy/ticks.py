@@ -28,7 +28,7 @@ def edges_at_polls(changes: Changes, period_s: float = math.nan, resolution_j: f
     Args:
         changes: polls that saw the counter change.
         period_s: update period, s; NaN where unknown.
-        resolution_j: step of the counter, J; NaN for none.
+        resolution_j: step of the counter, J; 0 or NaN for none.
     """
     before, seen = changes.before_s.copy(), changes.seen_s
     if len(seen) > 1:
@@ -52,7 +52,7 @@ def edges_at_ticks(changes: Changes, period_s: float = math.nan, resolution_j: f
     Args:
         changes: polls that saw the counter change.
         period_s: update period if known, s.
-        resolution_j: step of the counter, J; NaN for none.
+        resolution_j: step of the counter, J; 0 or NaN for none.
     """
     if changes.every_poll or len(changes) < 3:
         return edges_at_polls(changes, period_s, resolution_j)
