@@ -14,7 +14,9 @@ def encode_times(t_ns: Sequence[int] | ArrayLike) -> bytes | None:
     times = np.asarray(t_ns, dtype="<i8")
     if times.size == 0:
         return None
-    return zlib.compress(np.diff(times, prepend=0).astype("<i8").tobytes(), level=6)
+    steps = times.copy()
+    steps[1:] -= times[:-1]
+    return zlib.compress(steps.tobytes(), level=6)
 
 
 def decode_times(blob: bytes | None) -> NDArray[np.int64]:

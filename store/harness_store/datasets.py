@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
@@ -104,5 +104,5 @@ def queries(connection: Connection, dataset_id: str, limit: int | None = None) -
 def _hash(rows: Sequence[QueryRow]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(repr(astuple(row)).encode("utf-8", "surrogatepass"))
+        digest.update(repr(as_row(row)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, select
 from harness_store.chunk_times import decode_times, encode_times
 from harness_store.models import Generation
 from harness_store.rows import as_row, insert_absent
-from harness_store.runs import note_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +68,7 @@ def record_generation(connection: Connection, generation: NewGeneration) -> bool
     """
     row = as_row(generation)
     row["chunk_ns"] = encode_times(generation.chunk_ns)
-    new = insert_absent(connection, Generation, row)
-    if new:
-        note_last(connection, generation.run_id, generation.end_ns)
-    return new
+    return insert_absent(connection, Generation, row)
 
 
 def run_queries(connection: Connection, run_id: str) -> list[RunQuery]:

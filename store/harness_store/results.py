@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -105,10 +105,7 @@ def result_batches(connection: Connection, job_id: str) -> Iterator[pa.RecordBat
     found = connection.execute(_statement(), {"job": job_id}, execution_options={"yield_per": BATCH_ROWS})
     for rows in found.partitions(BATCH_ROWS):
         columns = list(zip(*rows, strict=True))
-        arrays = [
-            pa.array([_converted(field)(value) for value in column], type=field.type)
-            for field, column in zip(RESULTS_SCHEMA, columns, strict=True)
-        ]
+        arrays = [_array(field, column) for field, column in zip(RESULTS_SCHEMA, columns, strict=True)]
         yield pa.record_batch(arrays, schema=RESULTS_SCHEMA)
 
 
@@ -125,23 +122,9 @@ def _statement() -> TextClause:
     return text(query)
 
 
-def _converted(field: pa.Field) -> Callable[[Any], Any]:
-    if field.name == "flags":
-        return tidy_flags
-    if field.type == _BOOL:
-        return _as_bool
-    if field.type == _FLOAT:
-        return _as_float
-    return _same
-
-
-def _as_bool(value: Any) -> bool | None:
-    return None if value is None else bool(value)
-
-
-def _as_float(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _same(value: Any) -> Any:
-    return value
+def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
+    # SQLite has no booleans, and its whole numbers may stand in a column of floats.
+    convert = tidy_flags if field.name == "flags" else {_BOOL: bool, _FLOAT: float}.get(field.type)
+    if convert is not None:
+        values = [None if value is None else convert(value) for value in values]
+    return pa.array(values, type=field.type)

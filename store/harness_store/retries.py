@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, literal_column, select, update
 
 from harness_store.models import Task
 
 HELD = ("leased", "running")
+
+IS_HELD = Task.state.in_([literal_column(f"'{state}'") for state in HELD])
+"""The condition with its values in the text: a list of parameters is expanded anew at each execution."""
 
 RETRY_DELAYS_S = (2.0, 10.0, 60.0)
 """Before the second, third and every later attempt."""
@@ -57,25 +60,28 @@ def held_tasks() -> Select[*tuple[Any, ...]]:
     )
 
 
-def held_as(task_id: str, attempt: int, agent_id: str, run_id: str) -> tuple[ColumnElement[bool], ...]:
-    """Return the fence: the task is held by this agent and run under this attempt."""
-    return (
-        Task.task_id == task_id,
-        Task.attempt == attempt,
-        Task.lease_agent_id == agent_id,
-        Task.run_id == run_id,
-        Task.state.in_(HELD),
-    )
+FENCE = (
+    Task.task_id == bindparam("f_task_id"),
+    Task.attempt == bindparam("f_attempt"),
+    Task.lease_agent_id == bindparam("f_agent_id"),
+    Task.run_id == bindparam("f_run_id"),
+)
+"""The task is leased to this agent and run under this attempt; `fence_values` has the parameters."""
 
 
-def lock_held(connection: Connection, fence: Sequence[ColumnElement[bool]]) -> Row[Any] | None:
-    """Return the fenced task, locked until the transaction ends, or None."""
-    return connection.execute(held_tasks().where(*fence).with_for_update()).first()
+def fence_values(task_id: str, attempt: int, agent_id: str, run_id: str) -> dict[str, str | int]:
+    """Return the parameters of `FENCE`."""
+    return {"f_task_id": task_id, "f_attempt": attempt, "f_agent_id": agent_id, "f_run_id": run_id}
+
+
+def lock_held(connection: Connection, fence: dict[str, str | int]) -> Row[*tuple[Any, ...]] | None:
+    """Return the fenced task if it is held, locked until the transaction ends, or None."""
+    return connection.execute(_LOCK_HELD, fence).first()
 
 
 def give_back(
     connection: Connection,
-    row: Row[Any],
+    row: Row[*tuple[Any, ...]],
     *,
     costs_attempt: bool,
     retryable: bool,
@@ -101,26 +107,26 @@ def give_back(
     )
     state = "failed" if over else "ready"
     connection.execute(
-        update(Task)
-        .where(Task.task_id == row.task_id)
-        .values(
-            state=state,
-            failures=failures,
-            not_before_realtime_ns=now_ns + int(delay_s * 1e9) if costs_attempt else 0,
+        _GIVE_BACK,
+        {
+            "b_task_id": row.task_id,
+            "state": state,
+            "failures": failures,
+            "not_before_realtime_ns": now_ns + int(delay_s * 1e9) if costs_attempt else 0,
             # A failed task keeps its last agent and run, for whoever looks for the cause.
-            lease_agent_id=row.lease_agent_id if over else None,
-            run_id=row.run_id if over else None,
-            lease_expires_realtime_ns=None,
-            reason=reason,
-            updated_realtime_ns=now_ns,
-        )
+            "lease_agent_id": row.lease_agent_id if over else None,
+            "run_id": row.run_id if over else None,
+            "lease_expires_realtime_ns": None,
+            "reason": reason,
+            "updated_realtime_ns": now_ns,
+        },
     )
     return ReturnedTask(row.task_id, row.attempt, row.job_id, row.lease_agent_id, row.run_id, state)
 
 
 def take_back(
     connection: Connection,
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Row[*tuple[Any, ...]]],
     *,
     reason: str,
     now_ns: int,
@@ -141,3 +147,7 @@ def take_back(
             for row in rows
         )
     )
+
+
+_LOCK_HELD = held_tasks().where(*FENCE, IS_HELD).with_for_update()
+_GIVE_BACK = update(Task).where(Task.task_id == bindparam("b_task_id"))

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 def as_row(record: Any) -> dict[str, Any]:
     """Return a record's fields with NaN and infinity as None: absent is NULL in every column."""
-    return {f.name: absent_to_none(getattr(record, f.name)) for f in fields(record)}
+    return {name: absent_to_none(getattr(record, name)) for name in _names(type(record))}
 
 
 def absent_to_none(value: Any) -> Any:
@@ -65,27 +66,39 @@ def upsert(
     """
     if not rows:
         return
-    table = table_of(model)
-    key = [column.name for column in table.primary_key.columns]
-    statement = _insert(connection, table)
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in key and name not in keep}
-    if replaced:
-        statement = statement.on_conflict_do_update(index_elements=key, set_=replaced)
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=key)
+    statement = _upsert(connection.dialect.name, table_of(model), tuple(rows[0]), tuple(keep))
     for chunk in chunks(rows):
         connection.execute(statement, [dict(row) for row in chunk])
 
 
 def insert_absent(connection: Connection, model: type[DeclarativeBase], row: Mapping[str, Any]) -> bool:
     """Insert one row unless its primary key is there already; return whether it was inserted."""
-    table = table_of(model)
-    key = list(table.primary_key.columns)
-    statement = _insert(connection, table).on_conflict_do_nothing(index_elements=key).returning(*key)
+    statement = _insert_absent(connection.dialect.name, table_of(model))
     return connection.execute(statement, dict(row)).first() is not None
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+def insert_into(dialect: str, table: Table) -> Any:
+    """Return an insert of the dialect that knows ON CONFLICT."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+@lru_cache(maxsize=64)
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+# Building a statement costs SQLAlchemy five times what running it costs SQLite.
+@lru_cache(maxsize=128)
+def _upsert(dialect: str, table: Table, columns: tuple[str, ...], keep: tuple[str, ...]) -> Any:
+    key = [column.name for column in table.primary_key.columns]
+    statement = insert_into(dialect, table)
+    replaced = {name: statement.excluded[name] for name in columns if name not in key and name not in keep}
+    if replaced:
+        return statement.on_conflict_do_update(index_elements=key, set_=replaced)
+    return statement.on_conflict_do_nothing(index_elements=key)
+
+
+@lru_cache(maxsize=128)
+def _insert_absent(dialect: str, table: Table) -> Any:
+    key = list(table.primary_key.columns)
+    return insert_into(dialect, table).on_conflict_do_nothing(index_elements=key).returning(*key)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from harness_store.errors import UnknownRunError
-from harness_store.models import Agent, Baseline, Job, Run, Task
+from harness_store.models import Agent, Baseline, Generation, Job, Run, Task
 from harness_store.retries import HELD
 from harness_store.rows import insert_absent, json_or_none
 from harness_store.source_totals import SourceTotal, source_totals
@@ -163,7 +163,6 @@ def mark_ready(
 def add_baseline(connection: Connection, *, run_id: str, start_ns: int, end_ns: int) -> None:
     """Add a time with the model loaded and nothing in flight; said again, it changes nothing."""
     insert_absent(connection, Baseline, {"run_id": run_id, "start_ns": start_ns, "end_ns": end_ns})
-    note_last(connection, run_id, end_ns)
 
 
 def mark_over(
@@ -191,6 +190,7 @@ def mark_over(
     )
     if changed.rowcount:
         _reopen_energy(connection, run_id)
+        _note_last(connection, [run_id])
 
 
 def mark_lost(connection: Connection, *, now_ns: int) -> LostRuns:
@@ -217,6 +217,7 @@ def mark_lost(connection: Connection, *, now_ns: int) -> LostRuns:
             .where(Run.run_id.in_(ids))
             .values(state="lost", over_realtime_ns=now_ns, reason="its agent was not heard of any more")
         )
+        _note_last(connection, ids)
     return LostRuns(tuple(ids), frozenset(row.job_id for row in rows))
 
 
@@ -235,15 +236,6 @@ def set_watermark(connection: Connection, run_id: str, before_ns: int) -> None:
     )
     if revived.rowcount:
         _reopen_energy(connection, run_id)
-
-
-def note_last(connection: Connection, run_id: str, last_ns: int) -> None:
-    """Remember the latest time known of a run, from which the end of a lost one is told."""
-    connection.execute(
-        update(Run)
-        .where(Run.run_id == run_id, func.coalesce(Run.last_ns, 0) < last_ns)
-        .values(last_ns=last_ns)
-    )
 
 
 def get_run(connection: Connection, run_id: str) -> RunRow:
@@ -292,3 +284,17 @@ def _reopen_energy(connection: Connection, run_id: str) -> None:
         .where(Run.run_id == run_id, Run.energy_state.in_(("provisional", "final", "failed")))
         .values(energy_state="pending", energy_reason=None)
     )
+
+
+def _note_last(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Remember the latest time known of runs that are over: the end of a lost one can only be told from it."""
+    ends = (
+        select(func.max(Generation.end_ns)).join(Run, Run.run_id == Generation.run_id),
+        select(func.max(Baseline.end_ns)).join(Run, Run.run_id == Baseline.run_id),
+        select(Run.ready_ns),
+        select(Run.start_ns),
+    )
+    for run_id in run_ids:
+        known = [connection.execute(end.where(Run.run_id == run_id)).scalar() for end in ends]
+        last_ns = max((t_ns for t_ns in known if t_ns is not None), default=None)
+        connection.execute(update(Run).where(Run.run_id == run_id).values(last_ns=last_ns))

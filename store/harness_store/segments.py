@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from harness_store.compaction import Compacted, compact
 from harness_store.models import PACKED, SampleSegment
@@ -161,17 +161,17 @@ def covered_until_ns(
 def _stored_ranges(
     connection: Connection, key: tuple[str, str, str], first: int, last: int
 ) -> list[tuple[int, int]]:
-    s = SampleSegment
-    rows = connection.execute(
-        select(s.seq_first, s.seq_last).where(
-            s.agent_id == key[0],
-            s.boot_id == key[1],
-            s.source_id == key[2],
-            s.seq_first <= last,
-            s.seq_last >= first,
-        )
-    )
-    return [(row.seq_first, row.seq_last) for row in rows]
+    values = {"agent": key[0], "boot": key[1], "source": key[2], "first": first, "last": last}
+    return [(row.seq_first, row.seq_last) for row in connection.execute(_STORED_RANGES, values)]
+
+
+_STORED_RANGES = select(SampleSegment.seq_first, SampleSegment.seq_last).where(
+    SampleSegment.agent_id == bindparam("agent"),
+    SampleSegment.boot_id == bindparam("boot"),
+    SampleSegment.source_id == bindparam("source"),
+    SampleSegment.seq_first <= bindparam("last"),
+    SampleSegment.seq_last >= bindparam("first"),
+)
 
 
 def _parts(

@@ -29,7 +29,7 @@ class Run(Base):
     ready_ns: Mapped[int | None]
     end_ns: Mapped[int | None]
     last_ns: Mapped[int | None]
-    """Latest time known of the run: the end of its last generation or baseline."""
+    """Latest time known of a run that is over: the end of its last generation or baseline."""
     load_s: Mapped[float | None]
     watermark_ns: Mapped[int | None]
     """Every query that started before it is over."""
