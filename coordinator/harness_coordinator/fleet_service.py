@@ -12,12 +12,12 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
-from harness_store import events, fleet, leases, runs, segments
+from harness_store import events, fleet, leases, runs
 from harness_store.errors import StoreError
 
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.ingest import apply_messages
-from harness_coordinator.sample_columns import MalformedBatchError, columns_of
+from harness_coordinator.sample_intake import take_samples
 from harness_coordinator.sessions import AgentSession, Sessions, devices_of
 from harness_coordinator.settings import RETRY_DELAYS_S, CoordinatorSettings
 from harness_coordinator.source_records import source_record
@@ -105,47 +105,13 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def PushSamples(  # noqa: N802 - the name is the wire's
         self, request_iterator: AsyncIterator[telemetry_pb2.SampleBatch], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[telemetry_pb2.SampleAck]:
-        """Store sample batches and acknowledge each once it is on disk."""
-        acks: asyncio.Queue[telemetry_pb2.SampleAck | None] = asyncio.Queue()
-        slots = asyncio.Semaphore(MAX_PENDING_MESSAGES)
-        pending: set[asyncio.Task[None]] = set()
-
-        async def store(block: segments.NewBlock, ack: telemetry_pb2.SampleAck) -> None:
-            try:
-                await self._writes.run(lambda c: segments.append_blocks(c, [block]))
-                acks.put_nowait(ack)
-            except Exception:  # noqa: BLE001 - not acknowledged: the agent sends it again
-                _log.exception("samples of %s were not stored", block.source_id)
-            finally:
-                slots.release()
-
-        async def read() -> None:
-            try:
-                async for batch in request_iterator:
-                    ack = telemetry_pb2.SampleAck(
-                        boot_id=batch.boot_id, source_id=batch.source_id, seq=batch.seq
-                    )
-                    try:
-                        block = _block(batch)
-                    except MalformedBatchError as error:
-                        _log.warning("agent %s sent samples that cannot be used: %s", batch.agent_id, error)
-                        acks.put_nowait(ack)  # asking for it again would not mend it
-                        continue
-                    await slots.acquire()
-                    task = asyncio.create_task(store(block, ack))
-                    pending.add(task)
-                    task.add_done_callback(pending.discard)
-            finally:
-                if pending:
-                    await asyncio.wait(set(pending))
-                acks.put_nowait(None)
-
-        reader = asyncio.create_task(read())
+        """Store sample batches and acknowledge them once they are on disk."""
         try:
-            while (ack := await acks.get()) is not None:
+            async for ack in take_samples(request_iterator, self._writes):
                 yield ack
-        finally:
-            reader.cancel()
+        except Exception as error:  # noqa: BLE001 - whatever it was, the agent keeps its samples and tries again
+            _log.error("samples were not stored: %s", error)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"samples were not stored: {error}")
 
     def _register(self, connection: Any, hello: fleet_pb2.Hello) -> None:
         now_ns = time.time_ns()
@@ -281,14 +247,3 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 self._runs_over.set()
             session.wants_new_run = True
         self._dispatcher.wake()
-
-
-def _block(batch: telemetry_pb2.SampleBatch) -> segments.NewBlock:
-    return segments.NewBlock(
-        agent_id=batch.agent_id,
-        boot_id=batch.boot_id,
-        source_id=batch.source_id,
-        clock_id=batch.clock_id,
-        seq=batch.seq,
-        columns=columns_of(batch),
-    )
