@@ -10,6 +10,10 @@ from harness_store.fleet import SourceRecord
 
 from harness_coordinator.energy.records import SourceTraits
 
+ESTIMATE_GAIN_ERROR = 0.5
+"""Watts per busy core from a table are right to within half at best: clock, vector width and memory traffic move
+the power of one core by more than that. The bounds of an estimate must say so."""
+
 _OPTIONAL = (
     "counter_resolution_j",
     "counter_wrap_j",
@@ -61,4 +65,5 @@ def traits_of(record: SourceRecord) -> SourceTraits:
         counter_period_s=number(record.counter_period_s),
         averaging_s=number(record.averaging_s),
         contained_in=record.contained_in,
+        gain_error=ESTIMATE_GAIN_ERROR if record.energy_source == "estimated" else math.nan,
     )

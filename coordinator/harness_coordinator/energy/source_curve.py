@@ -116,6 +116,8 @@ def build_edges(traits: SourceTraits, samples: CleanSamples, kind: str) -> Edges
     stated = traits.counter_resolution_j
     resolution_j = stated if stated >= 0 else find_resolution(samples)
     edges = edges_at_ticks(changes, traits.counter_period_s, resolution_j)
+    if traits.gain_error >= 0:
+        edges = replace(edges, gain_error=traits.gain_error)
     return extend_to(edges, changes.last_poll_s)
 
 
