@@ -157,7 +157,21 @@ def _lock_blocks(
         slack = np.maximum(
             slack, np.abs(phase(corner)[:, None] + number * corner[:, None] - places) + open_half
         )
-    return origin + places, slack, period, steady
+    return origin + places, slack + _wandering(places, (low + high) / 2)[:, None], period, steady
+
+
+def _wandering(places: Float64, middle: Float64) -> Float64:
+    """99 % error of a block's places where its ticks wander about a steady beat, s.
+
+    What polling adds to (middle of the polls) - (place) is independent from tick to tick; what neighbours have
+    in common is the place's own error. Its variance is their covariance, where that is more than chance.
+    """
+    away = middle - places
+    away = away - away.mean(axis=1, keepdims=True)
+    variance = (away**2).mean(axis=1)
+    common = (away[:, 1:] * away[:, :-1]).mean(axis=1)
+    chance = 2 * variance / np.sqrt(places.shape[1])
+    return np.where(common > chance, 2.576 * np.sqrt(np.maximum(common, 0.0)), 0.0)
 
 
 def _edge_of(room: Callable[[Float64], Float64], inside: Float64, outside: Float64) -> Float64:
