@@ -32,6 +32,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 """Every column of a source's samples. The order is part of the packed form: append, never reorder."""
 
 NAMES = tuple(DTYPES)
+_BIT = {name: 1 << i for i, name in enumerate(NAMES)}
 _HEADER = struct.Struct("<BHI")
 _VERSION = 1
 
@@ -49,22 +50,25 @@ def normalise(columns: Columns) -> dict[str, NDArray[np.generic]]:
         raise BadSegmentError("samples need at least one time in `t_ns`")
     rows = len(columns["t_ns"])
     found: dict[str, NDArray[np.generic]] = {}
-    for name in NAMES:
+    for name, dtype in DTYPES.items():
         values = columns.get(name)
         if values is None or (len(values) == 0 and name != "t_ns"):
             continue
         if len(values) != rows:
             raise BadSegmentError(f"{name} has {len(values)} values for {rows} times")
-        found[name] = np.ascontiguousarray(values, dtype=DTYPES[name])
+        if not isinstance(values, np.ndarray) or values.dtype != dtype:
+            values = np.asarray(values, dtype=dtype)
+        found[name] = values
     return found
 
 
 def pack(columns: Columns) -> bytes:
     """Return normalised columns as bytes: version, mask of columns, number of rows, then the values."""
-    mask = sum(1 << NAMES.index(name) for name in columns)
-    parts = [_HEADER.pack(_VERSION, mask, len(columns["t_ns"]))]
-    parts += [columns[name].tobytes() for name in NAMES if name in columns]
-    return b"".join(parts)
+    mask = 0
+    for name in columns:
+        mask |= _BIT[name]
+    head = _HEADER.pack(_VERSION, mask, len(columns["t_ns"]))
+    return head + b"".join([values.tobytes() for values in columns.values()])
 
 
 def unpack(payload: bytes) -> dict[str, NDArray[np.generic]]:
@@ -76,7 +80,7 @@ def unpack(payload: bytes) -> dict[str, NDArray[np.generic]]:
     if len(payload) < _HEADER.size:
         raise BadSegmentError("a stored block is cut short")
     version, mask, rows = _HEADER.unpack_from(payload)
-    names = [name for i, name in enumerate(NAMES) if mask >> i & 1]
+    names = [name for name in NAMES if mask & _BIT[name]]
     size = _HEADER.size + rows * sum(DTYPES[name].itemsize for name in names)
     if version != _VERSION or len(payload) != size:
         raise BadSegmentError(f"a stored block of form {version} has {len(payload)} bytes instead of {size}")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from harness_store.compaction import Compacted, compact
 from harness_store.models import PACKED, SampleSegment
 from harness_store.rollup import roll_up
-from harness_store.sample_columns import NAMES, concatenate, normalise, ordered, pack, unpack
+from harness_store.sample_columns import NAMES, Columns, concatenate, normalise, ordered, pack, unpack
 from harness_store.segment_codec import decode_segment
 from harness_store.source_lock import lock_source
 
@@ -56,8 +56,8 @@ def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns:
     for block in blocks:
         key = (block.agent_id, block.boot_id, block.source_id)
         by_source.setdefault(key, {}).setdefault(block.seq, block)
-    rows: list[dict[str, object]] = []
-    fresh: list[NewBlock] = []
+    rows: list[tuple[object, ...]] = []
+    fresh: list[tuple[str, str, str, Columns]] = []
     for key in sorted(by_source):
         waiting = by_source[key]
         lock_source(connection, *key)
@@ -68,29 +68,24 @@ def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns:
             block = waiting[seq]
             columns = normalise(block.columns)
             t_ns = columns["t_ns"]
-            fresh.append(
-                NewBlock(block.agent_id, block.boot_id, block.source_id, block.clock_id, seq, columns)
-            )
-            rows.append(
-                {
-                    "agent_id": block.agent_id,
-                    "boot_id": block.boot_id,
-                    "source_id": block.source_id,
-                    "seq_first": seq,
-                    "seq_last": seq,
-                    "clock_id": block.clock_id,
-                    "start_ns": int(t_ns.min()),
-                    "end_ns": int(t_ns.max()),
-                    "row_count": len(t_ns),
-                    "stored_realtime_ns": stored_ns,
-                    "codec": PACKED,
-                    "payload": pack(columns),
-                }
-            )
+            span = (int(t_ns.min()), int(t_ns.max()), len(t_ns))
+            fresh.append((block.agent_id, block.source_id, block.clock_id, columns))
+            rows.append((*key, seq, seq, block.clock_id, *span, stored_ns, PACKED, pack(columns)))
     if rows:
-        connection.execute(insert(SampleSegment), rows)
-        roll_up(connection, [(b.agent_id, b.source_id, b.clock_id, b.columns) for b in fresh])
+        # Twelve values a block, hundreds of blocks a second: the driver takes tuples at a third of the cost.
+        connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
+        roll_up(connection, fresh)
     return len(rows)
+
+
+_COLUMNS = (
+    "agent_id", "boot_id", "source_id", "seq_first", "seq_last", "clock_id", "start_ns", "end_ns", "row_count",
+    "stored_realtime_ns", "codec", "payload",
+)  # fmt: skip
+_INSERT = {
+    style: f"INSERT INTO sample_segments ({', '.join(_COLUMNS)}) VALUES ({', '.join([mark] * len(_COLUMNS))})"  # noqa: S608
+    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
+}
 
 
 def read_columns(
@@ -165,12 +160,22 @@ def _stored_ranges(
     return [(row.seq_first, row.seq_last) for row in connection.execute(_STORED_RANGES, values)]
 
 
-_STORED_RANGES = select(SampleSegment.seq_first, SampleSegment.seq_last).where(
+_MINE = (
     SampleSegment.agent_id == bindparam("agent"),
     SampleSegment.boot_id == bindparam("boot"),
     SampleSegment.source_id == bindparam("source"),
+)
+# Ranges never overlap, so of all that begin before `first` only the last one can reach it: asking for
+# `seq_last >= first` instead would read the source's whole past at each block.
+_NEAREST = (
+    select(func.max(SampleSegment.seq_first))
+    .where(*_MINE, SampleSegment.seq_first <= bindparam("first"))
+    .scalar_subquery()
+)
+_STORED_RANGES = select(SampleSegment.seq_first, SampleSegment.seq_last).where(
+    *_MINE,
     SampleSegment.seq_first <= bindparam("last"),
-    SampleSegment.seq_last >= bindparam("first"),
+    SampleSegment.seq_first >= func.coalesce(_NEAREST, bindparam("first")),
 )
 
 
