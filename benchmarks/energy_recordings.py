@@ -1,0 +1,116 @@
+"""Figures on recordings made by others: an external meter beside nvidia-smi, MLPerf's wall meter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from harness_coordinator.energy.measure import measure_source
+from harness_coordinator.energy.records import Float64, QueryColumns, SampleColumns, SourceTraits
+from harness_coordinator.recorded import read_samples
+
+from benchmarks.energy_rows import Row
+
+RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data" / "power"
+
+
+def recording_rows() -> Iterator[Row]:
+    """Rows on the recordings, none where they do not lie beside the checkout."""
+    if not RECORDINGS.is_dir():
+        return
+    yield _partial_sensor()
+    yield from _cards()
+    yield _mlperf()
+
+
+def _windows(start_s: Float64, end_s: Float64) -> QueryColumns:
+    unknown = np.full(len(start_s), np.nan)
+    start, end = (np.rint(t * 1e9).astype(np.int64) for t in (start_s, end_s))
+    return QueryColumns(start, np.zeros(len(start), np.int64), end, unknown, unknown)
+
+
+def _card_and_meter(card: str) -> tuple[SampleColumns, Float64, Float64, Float64]:
+    folder = RECORDINGS / "nvml-vs-meter" / card
+    polls, meter = pq.read_table(folder / "nvml.parquet"), pq.read_table(folder / "meter.parquet")
+    power = polls["power_draw_w"].to_numpy().astype(np.float64)
+    samples = SampleColumns(polls["t_ns"].to_numpy().astype(np.int64), np.zeros(0), power)
+    t_s, power_w = meter["t_ns"].to_numpy() * 1e-9, meter["power_w"].to_numpy().astype(np.float64)
+    energy = np.append(0.0, np.cumsum((power_w[1:] + power_w[:-1]) / 2 * np.diff(t_s)))
+    return samples, t_s, power_w, energy
+
+
+def _partial_sensor() -> Row:
+    samples, t_s, power_w, energy = _card_and_meter("A100-5050")
+    change = np.diff((np.convolve(power_w, np.ones(20) / 20, "same") > 130).astype(int))
+    up, down = t_s[np.flatnonzero(change > 0)], t_s[np.flatnonzero(change < 0)]
+    down = down[down > up[0]]
+    bursts = _windows(up[: len(down)], down[: len(up)])
+    start = np.linspace(1.6, 8.3, 60)
+    true = np.interp(start + 1.0, t_s, energy) - np.interp(start, t_s, energy)
+
+    def ratio(inside: str) -> Float64:
+        found = [
+            measure_source(
+                SourceTraits("a100"),
+                samples,
+                _windows(np.array([at]), np.array([at + 1.0])),
+                (int(1.5e9), int(9.4e9)),
+                inside=inside,
+                activity=bursts,
+            ).queries.joules[0]
+            for at in start
+        ]
+        return np.array(found) / true
+
+    integrated, fitted = np.abs(ratio("linear") - 1), ratio("shape")
+    gain = float(np.median(fitted))
+    scatter = 100 * float(np.abs(fitted / gain - 1).max())
+    return Row(
+        "recorded A100, 52 ms bursts, power readings only: 1 s windows against the meter",
+        "scatter about one gain ≤ 1 %",
+        f"largest {scatter:.2f} % about a gain of {100 * (gain - 1):+.1f} %",
+        f"nvidia-smi integrated: {100 * np.median(integrated):.0f} % median, {100 * integrated.max():.0f} % worst",
+        scatter <= 1,
+    )
+
+
+def _cards() -> Iterator[Row]:
+    for card in ("A100-5050", "4090-transient"):
+        samples, t_s, _, energy = _card_and_meter(card)
+        begin, end = max(t_s[0], samples.t_ns[0] * 1e-9), min(t_s[-1], samples.t_ns[-1] * 1e-9)
+        run = int(begin * 1e9), int(end * 1e9)
+        whole = _windows(np.array([begin]), np.array([end]))
+        result = measure_source(SourceTraits(card), samples, whole, run, inside="linear")
+        meter_j = float(np.interp(end, t_s, energy) - np.interp(begin, t_s, energy))
+        yield Row(
+            f"nvidia-smi against the meter, {card}, whole overlap",
+            "stated; meter inside the bounds",
+            f"{result.device_joules:.1f} J ({100 * (result.device_joules / meter_j - 1):+.2f} %), "
+            f"bounds {result.device_joules_low:.0f} to {result.device_joules_high:.0f} J",
+            f"meter: {meter_j:.1f} J",
+            result.device_joules_low <= meter_j <= result.device_joules_high,
+        )
+
+
+def _mlperf() -> Row:
+    off: list[float] = []
+    mean_off: list[float] = []
+    for folder in sorted((RECORDINGS / "mlperf-v4.1-h200x8").iterdir()):
+        window = json.loads((folder / "window.json").read_text())
+        begin, end = window["begin_ns"], window["end_ns"]
+        samples = read_samples(folder / "meter.parquet").samples
+        inside = (samples.t_ns >= begin) & (samples.t_ns <= end)
+        mean_off.append(abs(float(samples.power_w[inside].mean()) - window["published_average_w"]))
+        whole = _windows(np.array([begin * 1e-9]), np.array([end * 1e-9]))
+        result = measure_source(SourceTraits("meter", gain_error=0.001), samples, whole, (begin, end))
+        off.append(abs(result.device_joules / ((end - begin) * 1e-9) / window["published_average_w"] - 1))
+    return Row(
+        "MLPerf v4.1, 8 × H200, four runs: our average power against the published one",
+        "within 0.02 % (their plain mean of samples within 0.01 W)",
+        f"largest difference {100 * max(off):.3f} %; plain mean off by {max(mean_off):.3f} W",
+        "published averages",
+        max(off) <= 2e-4 and max(mean_off) <= 0.01,
+    )
