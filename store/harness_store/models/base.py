@@ -25,7 +25,12 @@ class StorableText(TypeDecorator[str]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Return the text without NUL characters."""
-        return value.replace("\x00", "\u2400") if isinstance(value, str) else value
+        return storable(value)
+
+
+def storable(value: Any) -> Any:
+    """Return a value with NUL characters made visible where it is a text."""
+    return value.replace("\x00", "\u2400") if isinstance(value, str) and "\x00" in value else value
 
 
 class Base(DeclarativeBase):
