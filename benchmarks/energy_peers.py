@@ -9,7 +9,10 @@ from harness_coordinator.energy.records import Float64, Int64, SampleColumns
 def counter_at_edges(samples: SampleColumns, start_ns: Int64, end_ns: Int64) -> Float64:
     """Counter read at the window's start and end and subtracted (zeus: begin_window / end_window).
 
-    What a read at that moment returns is the counter's last tick, which the last poll before it shows at best.
+    Args:
+        samples: reads of the counter, among them one at each edge.
+        start_ns: window starts.
+        end_ns: window ends.
     """
     return _held(samples, end_ns) - _held(samples, start_ns)
 

@@ -11,6 +11,7 @@ from harness_coordinator.energy.records import Float64, Int64, SampleColumns
 from benchmarks import energy_peers as peers
 from tests.coordinator.energy.rig import (
     Run,
+    Truth,
     batched_queries,
     counter_samples,
     curve_of,
@@ -24,9 +25,10 @@ from tests.coordinator.energy.rig import (
 )
 
 Method = Callable[[SampleColumns, Int64, Int64], Float64]
+AT_EDGES = "counter read at the edges (zeus)"
 PEERS: dict[str, Method] = {
     "between poll times": peers.between_polls,
-    "counter read at the edges (zeus)": peers.counter_at_edges,
+    AT_EDGES: peers.counter_at_edges,
     "last minus first inside (intelligence-per-watt)": peers.last_minus_first,
 }
 OURS = "ours"
@@ -65,6 +67,31 @@ class Error:
         return f"{self.median:.2g} / {self.p95:.2g} / {self.bias:+.2g} %"
 
 
+@dataclass(frozen=True)
+class Watched:
+    """One counter, polled in the background and read at the edges of windows as well."""
+
+    polled: SampleColumns
+    """Background polls only: what ours and the samplers of others get."""
+    everything: SampleColumns
+    """With the reads at the edges: what a tool gets that reads the counter at begin and end."""
+
+    def peer(self, name: str, start_ns: Int64, end_ns: Int64) -> Float64:
+        """Joules of the windows by another tool's arithmetic."""
+        return PEERS[name](self.everything if name == AT_EDGES else self.polled, start_ns, end_ns)
+
+
+def watch(
+    rng: np.random.Generator, truth: Truth, poll_s: float, edges_s: Float64, jitter: float = 0.0
+) -> Watched:
+    """Poll a counter of 100 ms, dithered about `poll_s`, and read it at the given times too."""
+    polls = dithered_polls(rng, float(truth.t_s[-1]), poll_s)
+    reads, where = np.unique(np.concatenate([polls, edges_s]), return_inverse=True)
+    everything = counter_samples(rng, truth, reads, jitter=jitter)
+    own = np.sort(where[: len(polls)])
+    return Watched(SampleColumns(everything.t_ns[own], everything.energy_j[own], np.zeros(0)), everything)
+
+
 def window_errors(
     rng: np.random.Generator, window_s: float, *, jitter: float = 0.0, repeats: int = 12
 ) -> tuple[dict[str, Error], float]:
@@ -75,15 +102,15 @@ def window_errors(
     for _ in range(repeats):
         length_s = 120.0 + window_s
         truth = steps(rng, length_s)
-        samples = counter_samples(rng, truth, dithered_polls(rng, length_s, 0.04), jitter=jitter)
         start = rng.uniform(2, length_s - window_s - 2, 400)
+        watched = watch(rng, truth, 0.04, np.concatenate([start, start + window_s]), jitter)
         begin, end = ns(start), ns(start + window_s)
         true.append(truth.window(start, start + window_s))
-        own, low, high = curve_of(samples).window_j(begin, end)
+        own, low, high = curve_of(watched.polled).window_j(begin, end)
         joules[OURS].append(own)
         inside.append((low <= true[-1]) & (true[-1] <= high))
-        for name, method in PEERS.items():
-            joules[name].append(method(samples, begin, end))
+        for name in PEERS:
+            joules[name].append(watched.peer(name, begin, end))
     whole = np.concatenate(true)
     return (
         {name: Error.of(np.concatenate(parts), whole) for name, parts in joules.items()},
@@ -127,9 +154,10 @@ def _queries(rng: np.random.Generator) -> Iterator[tuple[Row, float]]:
         width: list[Float64] = []
         for _ in range(8):
             run = single_queries(rng, 200)
-            samples = counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.04))
+            edges = np.concatenate([run.start_s, run.end_s]) + late_s
+            watched = watch(rng, run.truth, 0.04, edges)
             stamped = run.queries(late_s)
-            result = measure_run(run, samples, stamped)
+            result = measure_run(run, watched.polled, stamped)
             energy = run.truth.window(run.start_s, run.end_s)
             queries = result.queries
             true.append(energy)
@@ -137,8 +165,8 @@ def _queries(rng: np.random.Generator) -> Iterator[tuple[Row, float]]:
             inside.append((queries.joules_low <= energy) & (energy <= queries.joules_high))
             long = run.end_s - run.start_s >= 0.3
             width.append(((queries.joules_high - queries.joules_low) / energy)[long])
-            for name, method in PEERS.items():
-                joules[name].append(method(samples, stamped.start_ns, stamped.end_ns))
+            for name in PEERS:
+                joules[name].append(watched.peer(name, stamped.start_ns, stamped.end_ns))
         whole = np.concatenate(true)
         errors = {name: Error.of(np.concatenate(parts), whole) for name, parts in joules.items()}
         ours = errors[OURS]
@@ -175,20 +203,21 @@ def _rough_queries(rng: np.random.Generator) -> tuple[Row, float]:
     inside: list[Float64] = []
     for _ in range(6):
         run = single_queries(rng, 200, wander=0.15)
-        samples = counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.04))
         stamped = run.queries(0.003, 0.003, rng)
-        queries = measure_run(run, samples, stamped).queries
+        edges = np.concatenate([stamped.start_ns, stamped.end_ns]) - int(ns(np.array(0.0)))
+        watched = watch(rng, run.truth, 0.04, edges * 1e-9)
+        queries = measure_run(run, watched.polled, stamped).queries
         energy = run.truth.window(run.start_s, run.end_s)
         true.append(energy)
         ours.append(queries.joules)
-        theirs.append(peers.counter_at_edges(samples, stamped.start_ns, stamped.end_ns))
+        theirs.append(watched.peer(AT_EDGES, stamped.start_ns, stamped.end_ns))
         inside.append((queries.joules_low <= energy) & (energy <= queries.joules_high))
     whole = np.concatenate(true)
     row = Row(
         "the same queries, power wandering by 15 % inside them, stamps 3 ± 3 ms late",
         "shown",
         str(Error.of(np.concatenate(ours), whole)),
-        f"counter read at the edges (zeus): {Error.of(np.concatenate(theirs), whole)}",
+        f"{AT_EDGES}: {Error.of(np.concatenate(theirs), whole)}",
         None,
     )
     return row, float(np.concatenate(inside).mean())
@@ -218,12 +247,12 @@ def _half_second(rng: np.random.Generator) -> Row:
 
 def _overlapping(rng: np.random.Generator) -> Iterator[Row]:
     run = batched_queries(rng, 1500, 32)
-    samples = counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.04))
-    result = measure_run(run, samples)
+    watched = watch(rng, run.truth, 0.04, np.concatenate([run.start_s, run.end_s]))
+    result = measure_run(run, watched.polled)
     queries = run.queries()
     total = result.queries.joules.sum() + result.unattributed_joules
     error = abs(total / result.device_joules - 1)
-    charged = peers.counter_at_edges(samples, queries.start_ns, queries.end_ns).sum()
+    charged = watched.peer(AT_EDGES, queries.start_ns, queries.end_ns).sum()
     busy_j = float(run.truth.window(run.start_s.min(), run.end_s.max()))
     yield Row(
         "conservation, 32 overlapping queries",

@@ -27,6 +27,8 @@ LARGEST_QUANTILE = 8.0
 """Beyond this the residuals are not noise but a different load; the hard envelope takes over."""
 SMALLEST_VARIANCE_J2_S = 1e-8
 FEWEST_RESIDUALS = 8
+MOST_RESIDUALS = 500_000
+"""Intervals whose residuals are looked at; half a day of a 100 ms counter."""
 LARGEST_SCATTER_S = 0.01
 """Stamps of a client on the same machine scatter by less; what seems more is the load's level."""
 
@@ -47,6 +49,19 @@ class _Pieces:
     def sums(self, value: Float64) -> Float64:
         """Sum of a piece quantity over each of the n intervals."""
         return np.add.reduceat(value, self.at_edge[:-1])
+
+    def first(self, intervals: int) -> _Pieces:
+        """The pieces of the first so many intervals."""
+        if intervals >= len(self.at_edge) - 1:
+            return self
+        end = int(self.at_edge[intervals])
+        return _Pieces(
+            self.knot_s[: end + 1],
+            self.at_edge[: intervals + 1],
+            self.length_s[:end],
+            self.modelled_j[:end],
+            self.active_w[:end],
+        )
 
     def spread(self, value: Float64) -> Float64:
         """An interval quantity repeated for its pieces."""
@@ -73,7 +88,7 @@ def shape_curve(
     pieces = _cut(edges, activity, model)
     residual_j = np.diff(edges.energy_j) - pieces.sums(pieces.modelled_j)
     if errors is None:
-        errors = find_errors(edges, pieces, residual_j)
+        errors = find_errors(edges, pieces.first(MOST_RESIDUALS), residual_j)
     clock_j2 = (errors.idle_rate + errors.active_rate * pieces.active_w**2) * pieces.length_s
     rise = np.append(0.0, np.cumsum(_bent(edges, pieces, residual_j, clock_j2)))
     # Rounding of the running sum must not move the edges: every interval keeps its measured energy.
@@ -140,12 +155,13 @@ def find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> LoadError
     Intervals without load give the first, loaded ones without an event the second; an event whose stamp is off
     by d moves (step in power) x d between intervals, so the rest over the sum of squared steps is the third.
     """
-    span = np.diff(edges.t_s)
+    count = len(pieces.at_edge) - 1
+    span, residual_j = np.diff(edges.t_s[: count + 1]), residual_j[:count]
     work = pieces.sums(pieces.active_w**2 * pieces.length_s)
     jump = np.append(0.0, np.diff(pieces.active_w)) ** 2
     jump[pieces.at_edge[:-1]] = 0.0
     jumps = pieces.sums(jump)
-    sure = edges.known & edges.covered
+    sure = (edges.known & edges.covered)[:count]
     quiet, loud = sure & (work <= 0), sure & (work > 0)
     steady, eventful = loud & (jumps <= 0), loud & (jumps > 0)
     square = residual_j**2

@@ -28,6 +28,8 @@ AT_ONCE = 65_536
 """Changes searched together, so that the forty passes over them stay in the cache."""
 COUNTABLE = 8
 """Ticks in a pause that a first guess of the period still counts right."""
+GUESSED_FROM = 50_000
+"""Changes that a first guess looks at."""
 TOLERATED = 0.01
 """Share of the period by which the strips may miss each other: the sensor's own jitter."""
 GOLDEN = 0.6180339887498949
@@ -78,7 +80,7 @@ def lock_ticks(before_s: Float64, seen_s: Float64) -> Lock:
 
 def _typical_step(middle: Float64) -> float:
     """First guess of the period: time by ticks, over the pauses short enough to count the ticks in."""
-    step = np.diff(middle)
+    step = np.diff(middle[:GUESSED_FROM])
     if not len(step):
         return NAN
     near = step[np.abs(step / np.median(step) - 1) < 0.6]
