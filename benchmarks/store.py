@@ -120,9 +120,9 @@ def measure_samples(store: Store, blocks: Sequence[segments.NewBlock], folder: P
             _rate(samples, stored_s),
             f"bare driver, same payloads: {_rate(samples, bare_s)} ({bare_s / stored_s:.0%} of its speed)",
         ),
-        ("samples compacted a second", _rate(rows, compact_s), f"{made} segments"),
+        ("samples compacted a second", _rate(int(rows), compact_s), f"{made} segments"),
         ("samples read a second", _rate(read, read_s), ""),
-        ("bytes a sample, ten columns, after compaction", f"{size / rows:.1f}", f"{packed:.0f} before"),
+        ("bytes a sample, ten columns, after compaction", f"{int(size) / int(rows):.1f}", f"{packed:.0f} before"),
     ]
 
 
