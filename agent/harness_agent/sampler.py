@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import random
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +11,7 @@ from dataclasses import dataclass, field
 from harness_backends.telemetry.source import Reading, Source, SourceGone
 
 from harness_agent.clock import Clock, MonotonicClock
+from harness_agent.punctual_thread import prefer_this_thread
 from harness_agent.sample_blocks import SampleBlock, to_block
 
 DEFAULT_HZ = 20.0
@@ -22,7 +20,7 @@ _GOLDEN = 0.6180339887498949
 BLOCK_NS = 1_000_000_000
 FIRST_BACKOFF_NS = 100_000_000
 LONGEST_BACKOFF_NS = 30_000_000_000
-PREFERRED_NICE = -10
+STOP_S = 5.0
 KEPT_BLOCKS = 1200
 """Blocks kept while the sink refuses them: 2 sources for 10 minutes."""
 
@@ -86,6 +84,7 @@ class Sampler:
         on_gone: Callable[[str, str], None] | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
+        stop_s: float = STOP_S,
     ) -> None:
         """Prepare to sample; `start` begins.
 
@@ -97,9 +96,11 @@ class Sampler:
             on_gone: called with the source id and the reason when a source is given up.
             clock: CLOCK_MONOTONIC unless simulated.
             seed: makes the dither repeatable.
+            stop_s: how long `stop` waits for a poll to end, for a vendor's call may hang.
         """
         self._sink = sink
         self._on_gone = on_gone
+        self._stop_s = stop_s
         self._clock = clock or MonotonicClock()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -131,7 +132,11 @@ class Sampler:
         """Stop polling, hand on what is buffered and close the sources."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(self._stop_s)
+            if self._thread.is_alive():
+                # It holds the lock and the sources: closing under it could bring the whole process down.
+                _log.error("a sensor did not answer within %.0f s; the sampler is left behind", self._stop_s)
+                return
         self.flush()
         for group in self._groups:
             for polled in group.members:
@@ -147,7 +152,7 @@ class Sampler:
             self._offer_refused()
 
     def _run_thread(self) -> None:
-        _prefer_this_thread()
+        prefer_this_thread(min((group.interval_ns for group in self._groups), default=BLOCK_NS))
         self.run()
 
     def run(self) -> None:
@@ -255,15 +260,6 @@ class Sampler:
                     self._lost_blocks += surplus
                 return
             del self._refused[0]
-
-
-def _prefer_this_thread() -> None:
-    """Ask the kernel to run this thread first: an engine that fills every core would hold its polls up."""
-    if not sys.platform.startswith("linux"):
-        return
-    # Allowed to root and under CAP_SYS_NICE only; without it the polls are as late as the machine makes them.
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PREFERRED_NICE)
 
 
 def poll_rate_hz(source: Source, hz: float | Mapping[str, float] | None) -> float:

@@ -220,3 +220,28 @@ def test_a_rate_that_cannot_be_is_refused(hz: float) -> None:
     clock = SimulatedClock(10)
     with pytest.raises(ValueError, match=r"a poll rate of .* for played:0"):
         Sampler([PlayedSource(clock)], lambda _block: None, hz, clock=clock)
+
+
+def test_a_sensor_that_hangs_does_not_keep_the_agent_from_stopping() -> None:
+    release = threading.Event()
+
+    class Hanging:
+        info = SourceInfo("hanging", "host", "0", "hanging", "package", "counter", has_energy=True)
+
+        def read(self) -> Reading | None:
+            release.wait()
+            return None
+
+        def close(self) -> None:
+            pass
+
+    sampler = Sampler([Hanging()], lambda _block: None, 100.0, stop_s=0.2)
+    sampler.start()
+    deadline = time.monotonic() + 10
+    while sampler.counts["hanging"].polls == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    began = time.monotonic()
+    sampler.stop()
+    assert time.monotonic() - began < 5
+    release.set()
