@@ -51,5 +51,13 @@ class DuplicateNameError(StoreError):
     """Another live agent has the name."""
 
 
+class TokenRefusedError(StoreError):
+    """A join token that is unknown, expired, used or revoked, or that may not have what it asks for."""
+
+
+class UnknownCredentialError(StoreError, LookupError):
+    """No token, certificate or subject has this id."""
+
+
 class BadSegmentError(StoreError, ValueError):
     """Sample columns that cannot be stored, or a stored payload that cannot be read."""

@@ -7,6 +7,7 @@ from harness_store.models.jobs import Dataset, Job, JobModel, Model, Query, Task
 from harness_store.models.journal import Event, Meta
 from harness_store.models.runs import Baseline, Generation, Run
 from harness_store.models.samples import ARROW_ZSTD, PACKED, Samples1Hz, SampleSegment
+from harness_store.models.security import Certificate, JoinToken
 
 __all__ = [
     "ARROW_ZSTD",
@@ -15,6 +16,7 @@ __all__ = [
     "AgentBoot",
     "Base",
     "Baseline",
+    "Certificate",
     "ClockOffset",
     "Dataset",
     "Device",
@@ -23,6 +25,7 @@ __all__ = [
     "Generation",
     "Job",
     "JobModel",
+    "JoinToken",
     "Measurement",
     "Meta",
     "Model",
