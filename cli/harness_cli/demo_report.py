@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,26 @@ def print_report(database_url: str, job_id: str, detail: jobs_pb2.JobDetail, fol
         click.echo(line)
     click.echo()
     click.echo(f"The database is {folder / 'harness.db'}. Look further with:")
-    for command in (
-        f"harness results {job_id} --db {database_url}",
-        f"harness results {job_id} --db {database_url} -o results.csv",
-        f"harness samples {job_id} --db {database_url} -o samples.parquet",
-        "harness agent doctor",
+    program = program_name()
+    for arguments in (
+        f"results {job_id} --db {database_url}",
+        f"results {job_id} --db {database_url} -o results.csv",
+        f"job show {job_id} --db {database_url}",
+        f"samples {job_id} --db {database_url} -o samples.parquet",
+        "agent doctor",
     ):
-        click.echo(f"  {command}")
+        click.echo(f"  {program} {arguments}")
+
+
+def program_name() -> str:
+    """Return what starts this very `harness` from the current folder: its name if that is on PATH, else its path."""
+    beside = Path(sys.executable).with_name("harness")
+    on_path = shutil.which("harness")
+    if not beside.exists() or (on_path and Path(on_path).resolve() == beside.resolve()):
+        return "harness"
+    with contextlib.suppress(ValueError):
+        return str(beside.relative_to(Path.cwd()))
+    return str(beside)
 
 
 def _print_queries(rows: Sequence[Mapping[str, Any]]) -> None:

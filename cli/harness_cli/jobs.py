@@ -9,7 +9,8 @@ import click
 from google.protobuf import json_format
 from harness_proto.v1 import jobs_pb2
 
-from harness_cli.connection import CALL_TIMEOUT_S, coordinator_option, jobs_stub
+from harness_cli.connection import CALL_TIMEOUT_S, coordinator_option, database_option, jobs_stub
+from harness_cli.database import read_database
 from harness_cli.output import format_option, print_rows, significant
 from harness_cli.watching import progress_line, watch_job
 
@@ -33,12 +34,17 @@ TOTAL_COLUMNS = (
 @click.option("--limit", default=50, show_default=True, help="Newest jobs shown.")
 @format_option
 @coordinator_option
-def jobs(limit: int, output_format: str, coordinator: str) -> None:
+@database_option
+def jobs(limit: int, output_format: str, coordinator: str, database_url: str | None) -> None:
     """List jobs, newest first."""
-    with jobs_stub(coordinator) as stub:
-        reply = stub.ListJobs(jobs_pb2.ListJobsRequest(limit=limit), timeout=CALL_TIMEOUT_S)
+    if database_url:
+        summaries = read_database(database_url, lambda c: _summaries(c, limit))
+    else:
+        with jobs_stub(coordinator) as stub:
+            reply = stub.ListJobs(jobs_pb2.ListJobsRequest(limit=limit), timeout=CALL_TIMEOUT_S)
+        summaries = list(reply.jobs)
     print_rows(
-        [_summary_row(s) for s in reply.jobs],
+        [_summary_row(s) for s in summaries],
         output_format,
         columns=TABLE_COLUMNS,
         empty="No jobs yet; submit one with: harness submit job.yaml",
@@ -54,10 +60,14 @@ def job() -> None:
 @click.argument("job_id", metavar="ID")
 @format_option
 @coordinator_option
-def show(job_id: str, output_format: str, coordinator: str) -> None:
+@database_option
+def show(job_id: str, output_format: str, coordinator: str, database_url: str | None) -> None:
     """Show a job: progress, and per source device total, attributed, unattributed, baseline, alpha."""
-    with jobs_stub(coordinator) as stub:
-        detail = stub.GetJob(jobs_pb2.JobRequest(job_id=job_id), timeout=CALL_TIMEOUT_S)
+    if database_url:
+        detail = read_database(database_url, lambda c: _detail(c, job_id))
+    else:
+        with jobs_stub(coordinator) as stub:
+            detail = stub.GetJob(jobs_pb2.JobRequest(job_id=job_id), timeout=CALL_TIMEOUT_S)
     if output_format == "json":
         click.echo(json_format.MessageToJson(detail, preserving_proto_field_name=True))
         return
@@ -109,6 +119,19 @@ def retry(job_id: str, coordinator: str) -> None:
     with jobs_stub(coordinator) as stub:
         detail = stub.RetryJob(jobs_pb2.JobRequest(job_id=job_id), timeout=CALL_TIMEOUT_S)
     click.echo(f"{detail.summary.job_id}: {detail.summary.ready} tasks are ready to run again")
+
+
+def _summaries(connection: Any, limit: int) -> list[jobs_pb2.JobSummary]:
+    from harness_coordinator.answers import summary_message
+    from harness_store.jobs import job_summaries
+
+    return [summary_message(s) for s in job_summaries(connection, limit=limit)]
+
+
+def _detail(connection: Any, job_id: str) -> jobs_pb2.JobDetail:
+    from harness_coordinator.answers import job_detail
+
+    return job_detail(connection, job_id)
 
 
 def _summary_row(s: jobs_pb2.JobSummary) -> dict[str, Any]:

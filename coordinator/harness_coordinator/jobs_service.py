@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import grpc
 import pyarrow as pa
 from harness_proto.v1 import jobs_pb2, jobs_pb2_grpc
-from harness_store import fleet, jobs, results, runs
+from harness_store import fleet, jobs, results
 from harness_store.database import Store
 from harness_store.errors import UnknownJobError
 
+from harness_coordinator.answers import agent_message, job_detail, summary_message
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.jobfile import DEFAULT_ENGINES, JobFile, JobFileError, parse_job, suggestion
 from harness_coordinator.sessions import Sessions
@@ -22,7 +23,6 @@ from harness_coordinator.write_queue import WriteQueue
 
 WATCH_EVERY_S = 0.3
 CHUNK_BYTES = 1 << 20
-MAX_FAILURES_SHOWN = 20
 FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
     ) -> jobs_pb2.ListJobsReply:
         """Return the newest jobs."""
         summaries = await self._answer(context, lambda c: jobs.job_summaries(c, limit=request.limit or 50))
-        return jobs_pb2.ListJobsReply(jobs=[_summary(s) for s in summaries])
+        return jobs_pb2.ListJobsReply(jobs=[summary_message(s) for s in summaries])
 
     async def WatchJob(  # noqa: N802
         self, request: jobs_pb2.JobRequest, context: grpc.aio.ServicerContext
@@ -138,7 +138,7 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
     ) -> jobs_pb2.ListAgentsReply:
         """Return the fleet."""
         rows = await self._answer(context, fleet.list_agents)
-        return jobs_pb2.ListAgentsReply(agents=[_agent(row) for row in rows])
+        return jobs_pb2.ListAgentsReply(agents=[agent_message(row) for row in rows])
 
     async def Results(  # noqa: N802
         self, request: jobs_pb2.TableRequest, context: grpc.aio.ServicerContext
@@ -171,48 +171,17 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
         except UnknownJobError as error:
             return await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
 
+    def _detail(self, connection: Any, job_id: str) -> jobs_pb2.JobDetail:
+        return job_detail(connection, job_id, self._waiting_reason(job_id))
+
+    def _waiting_reason(self, job_id: str) -> str:
+        if not self._sessions.all():
+            return "no agent is connected"
+        return next((reason for key, reason in self._dispatcher.waiting.items() if key[0] == job_id), "")
+
     def _read(self, read: Callable[[Any], T]) -> T:
         with self._store.read() as connection:
             return read(connection)
-
-    def _detail(self, connection: Any, job_id: str) -> jobs_pb2.JobDetail:
-        summary = jobs.job_summary(connection, job_id)
-        detail = jobs_pb2.JobDetail(
-            summary=_summary(summary),
-            job_json=jobs.spec_json(connection, job_id),
-            failures=[
-                jobs_pb2.FailedTask(
-                    task_id=f.task_id,
-                    query_id=f.query_id,
-                    model_id=f.model_id,
-                    attempts=f.attempt,
-                    reason=f.reason or "",
-                )
-                for f in jobs.failed_tasks(connection, job_id, limit=MAX_FAILURES_SHOWN)
-            ],
-        )
-        for total in runs.source_totals(connection, job_id):
-            message = detail.totals.add(
-                agent=total.agent,
-                source_id=total.source_id,
-                scope=total.scope,
-                energy_source=total.energy_source,
-                device_joules=total.device_joules,
-                attributed_joules=total.attributed_joules,
-                unattributed_joules=total.unattributed_joules,
-                coverage=total.coverage,
-                flags=total.flags,
-                device_name=total.device_name,
-            )
-            for name in ("baseline_w", "alpha", "alpha_standard_error"):
-                value = getattr(total, name)
-                if value is not None:
-                    setattr(message, name, value)
-        reasons = [reason for key, reason in self._dispatcher.waiting.items() if key[0] == job_id]
-        if summary.state == "active" and not self._sessions.all():
-            reasons = ["no agent is connected"]
-        detail.waiting_reason = reasons[0] if reasons else ""
-        return detail
 
 
 def _new_job(submission_id: str, spec: JobFile) -> jobs.NewJob:
@@ -263,45 +232,6 @@ def _cancel(task: jobs.HeldByAgent, reason: str) -> Any:
     return fleet_pb2.CancelTasks(
         tasks=[fleet_pb2.HeldTask(task_id=task.task_id, attempt=task.attempt)], reason=reason
     )
-
-
-def _summary(s: jobs.JobSummary) -> jobs_pb2.JobSummary:
-    message = jobs_pb2.JobSummary(
-        job_id=s.job_id,
-        name=s.name,
-        state=s.state,
-        tasks=s.tasks,
-        ready=s.ready,
-        leased=s.leased,
-        running=s.running,
-        done=s.done,
-        failed=s.failed,
-        cancelled=s.cancelled,
-        measured=s.measured,
-        submitted_realtime_ns=s.submitted_realtime_ns,
-        finished_realtime_ns=s.finished_realtime_ns or 0,
-    )
-    if s.joules is not None:
-        message.joules = s.joules
-    return message
-
-
-def _agent(row: fleet.AgentRow) -> jobs_pb2.AgentSummary:
-    message = jobs_pb2.AgentSummary(
-        agent_id=row.agent_id,
-        name=row.name,
-        state=row.state,
-        hardware=row.hardware,
-        sources=row.source_ids,
-        loaded_model=row.loaded_model or "",
-        last_seen_realtime_ns=row.last_seen_realtime_ns,
-        version=row.version,
-        labels=json.loads(row.labels_json),
-    )
-    if row.clock_offset_ns is not None and row.clock_offset_error_ns is not None:
-        message.clock_offset_ns = row.clock_offset_ns
-        message.clock_offset_error_ns = row.clock_offset_error_ns
-    return message
 
 
 def _chunks(table: pa.Table) -> list[jobs_pb2.TableChunk]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, case, func, select, update
 
 from harness_store.agent_boots import boot_row, control_seq, set_control_seq
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
-from harness_store.models import Agent, AgentBoot, ClockOffset, Device, Source
+from harness_store.models import Agent, AgentBoot, ClockOffset, Source
 from harness_store.rows import insert_absent, json_or_none, upsert
 from harness_store.sources import SourceRecord, mark_source_gone, sources_of, upsert_sources
 
@@ -22,6 +22,9 @@ __all__ = [
     "sources_of",
     "upsert_sources",
 ]
+
+PROCESSOR_SCOPES = frozenset({"package", "dram", "psys", "core", "uncore", "cpu", "host"})
+"""Scopes of the host's processors, which people count as one piece of hardware however many zones it has."""
 
 CLOCK_OFFSET_EVERY_NS = 60_000_000_000
 """An offset estimate a minute is stored; a quartz drifts some microseconds in that time."""
@@ -220,11 +223,7 @@ def find_agent(connection: Connection, agent: str) -> str:
 
 def list_agents(connection: Connection, *, removed: bool = False) -> list[AgentRow]:
     """Return the agents by name, removed ones only where asked for."""
-    devices: dict[str, list[str]] = {}
-    for row in connection.execute(
-        select(Device.agent_id, Device.name).order_by(Device.agent_id, Device.device_id)
-    ):
-        devices.setdefault(row.agent_id, []).append(row.name)
+    devices = _hardware(connection)
     sources: dict[str, list[str]] = {}
     for row in connection.execute(
         select(Source.agent_id, Source.source_id)
@@ -243,6 +242,27 @@ def list_agents(connection: Connection, *, removed: bool = False) -> list[AgentR
         )
         for row in connection.execute(query)
     ]
+
+
+def _hardware(connection: Connection) -> dict[str, list[str]]:
+    """Return what each agent has, accelerators first: `8 x NVIDIA H200`, then the processor's name."""
+    accelerators: dict[tuple[str, str], set[str]] = {}
+    processors: dict[str, str] = {}
+    for row in connection.execute(
+        select(Source.agent_id, Source.device_id, Source.device_name, Source.scope).order_by(Source.source_id)
+    ):
+        if row.scope in PROCESSOR_SCOPES:
+            processors[row.agent_id] = row.device_name
+        else:
+            accelerators.setdefault((row.agent_id, row.device_name), set()).add(row.device_id)
+    found: dict[str, list[str]] = {}
+    for (agent_id, name), ids in accelerators.items():
+        found.setdefault(agent_id, []).append(name if len(ids) == 1 else f"{len(ids)} x {name}")
+    for agent_id, name in processors.items():
+        # On Apple silicon both are one chip.
+        if name not in found.setdefault(agent_id, []):
+            found[agent_id].append(name)
+    return found
 
 
 def _claim_name(connection: Connection, agent_id: str, name: str) -> None:
