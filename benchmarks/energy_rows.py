@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from harness_coordinator.energy.records import Float64, Int64, SampleColumns
+from numpy.typing import NDArray
 
 from benchmarks import energy_peers as peers
 from tests.coordinator.energy.rig import (
@@ -98,7 +99,7 @@ def window_errors(
     """Windows at random over steps of 80 to 400 W: errors by method, and the share of truths inside our bounds."""
     joules: dict[str, list[Float64]] = {name: [] for name in (OURS, *PEERS)}
     true: list[Float64] = []
-    inside: list[Float64] = []
+    inside: list[NDArray[np.bool_]] = []
     for _ in range(repeats):
         length_s = 120.0 + window_s
         truth = steps(rng, length_s)
@@ -150,7 +151,7 @@ def _queries(rng: np.random.Generator) -> Iterator[tuple[Row, float]]:
     for late_s, (median, p95, bias) in goals.items():
         joules: dict[str, list[Float64]] = {name: [] for name in (OURS, *PEERS)}
         true: list[Float64] = []
-        inside: list[Float64] = []
+        inside: list[NDArray[np.bool_]] = []
         width: list[Float64] = []
         for _ in range(8):
             run = single_queries(rng, 200)
@@ -200,12 +201,12 @@ def _rough_queries(rng: np.random.Generator) -> tuple[Row, float]:
     true: list[Float64] = []
     ours: list[Float64] = []
     theirs: list[Float64] = []
-    inside: list[Float64] = []
+    inside: list[NDArray[np.bool_]] = []
     for _ in range(6):
         run = single_queries(rng, 200, wander=0.15)
         stamped = run.queries(0.003, 0.003, rng)
-        edges = np.concatenate([stamped.start_ns, stamped.end_ns]) - int(ns(np.array(0.0)))
-        watched = watch(rng, run.truth, 0.04, edges * 1e-9)
+        edges_ns = np.concatenate([stamped.start_ns, stamped.end_ns]) - int(ns(np.array(0.0)))
+        watched = watch(rng, run.truth, 0.04, edges_ns.astype(np.float64) * 1e-9)
         queries = measure_run(run, watched.polled, stamped).queries
         energy = run.truth.window(run.start_s, run.end_s)
         true.append(energy)
@@ -282,7 +283,7 @@ def _overlapping(rng: np.random.Generator) -> Iterator[Row]:
 
 def _held_by_sensors(rng: np.random.Generator) -> tuple[int, float]:
     """How many queries of the other sensors and loads of the rig were tried, and the share inside the bounds."""
-    inside: list[np.ndarray] = []
+    inside: list[NDArray[np.bool_]] = []
 
     def look(run: Run, samples: SampleColumns, late_s: float) -> None:
         result = measure_run(run, samples, run.queries(late_s))

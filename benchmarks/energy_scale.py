@@ -87,28 +87,28 @@ def _fleet() -> tuple[float, float]:
         samples = counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.05))
         queries = run.queries()
         order = np.argsort(queries.end_ns)
-        columns = (
-            queries.start_ns,
-            queries.first_token_ns,
-            queries.end_ns,
-            queries.prompt_tokens,
-            queries.output_tokens,
-        )
-        columns = tuple(column[order] for column in columns)
-        earliest_open = np.minimum.accumulate(columns[0][::-1])[::-1]
+        start_ns, end_ns = queries.start_ns[order], queries.end_ns[order]
+        earliest_open = np.minimum.accumulate(start_ns[::-1])[::-1]
         live = StreamingAttributor(
             SourceTraits("live"), alpha=0.24, baseline_w=90.0, origin_ns=int(ns(np.array(0.5)))
         )
         given = polled = 0
         for t_s in np.arange(ADVANCE_EVERY_S, run.length_s, ADVANCE_EVERY_S):
             now = int(ns(np.array(t_s)))
-            upto, ended = int(np.searchsorted(samples.t_ns, now)), int(np.searchsorted(columns[2], now))
+            upto, ended = int(np.searchsorted(samples.t_ns, now)), int(np.searchsorted(end_ns, now))
             block = SampleColumns(samples.t_ns[polled:upto], samples.energy_j[polled:upto], np.zeros(0))
-            new = QueryColumns(*(column[given:ended] for column in columns))
+            rows = order[given:ended]
+            new = QueryColumns(
+                queries.start_ns[rows],
+                queries.first_token_ns[rows],
+                queries.end_ns[rows],
+                queries.prompt_tokens[rows],
+                queries.output_tokens[rows],
+            )
             watermark = min(now, int(earliest_open[ended])) if ended < len(order) else now
             began = time.process_time()
             live.add_samples(block)
-            live.add_queries(order[given:ended], new)
+            live.add_queries(rows, new)
             live.advance(watermark)
             spent += time.process_time() - began
             polled, given = upto, ended

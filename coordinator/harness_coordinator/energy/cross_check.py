@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness_coordinator.energy.baseline import BaselineLine
 from harness_coordinator.energy.curve import EnergyCurve
 from harness_coordinator.energy.intake import Bool, CleanQueries
-from harness_coordinator.energy.records import Float64
+from harness_coordinator.energy.records import Float64, QueryEnergy
 from harness_coordinator.energy.rows import share_bounds
-from harness_coordinator.energy.segments import Segments
-from harness_coordinator.energy.sweep import share_energy
+from harness_coordinator.energy.sweep import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +26,13 @@ class CrossCheck:
 def cross_check(
     other: EnergyCurve,
     queries: CleanQueries,
-    segments: Segments,
+    shares: Shares,
     *,
     window_s: tuple[float, float],
-    baseline: BaselineLine | None,
     device: tuple[float, float],
-    low_j: Float64,
-    high_j: Float64,
+    first: QueryEnergy,
 ) -> CrossCheck:
-    """Divide the other measure's energy the same way and compare.
+    """Compare a measure with another one that was divided the same way.
 
     Two measures disagree when their bounds, the power sensor's stated gain error included, do not overlap.
     Queries that the other measure did not cover are not compared (NaN).
@@ -44,14 +40,11 @@ def cross_check(
     Args:
         other: curve of the other measure.
         queries: n queries.
-        segments: their weights, as used for the first measure.
+        shares: what each got of the other measure's energy.
         window_s: the run, s.
-        baseline: idle power by the first measure, W.
         device: bounds of the device's energy over the run by the first measure, J.
-        low_j: lower bounds of the queries' joules by the first measure.
-        high_j: upper bounds.
+        first: rows of the first measure.
     """
-    shares = share_energy(other, segments, len(queries), window_s, baseline)
     joules = shares.active_j + shares.idle_j
     low, high = share_bounds(other, queries, shares, joules)
     covered = queries.usable & (other.coverage_at(queries.start_s, queries.end_s) >= 1)
@@ -62,5 +55,5 @@ def cross_check(
         device_j=device_j,
         joules=np.where(covered, joules, np.nan),
         device_disagrees=whole and (device_low > device[1] or device_high < device[0]),
-        disagrees=covered & ((low > high_j) | (high < low_j)),
+        disagrees=covered & ((low > first.joules_high) | (high < first.joules_low)),
     )

@@ -59,6 +59,8 @@ def throttle_flags(t_s: Float64, bits: Int64, start_s: Float64, end_s: Float64) 
     found: dict[str, Bool] = {}
     if len(bits) != len(t_s) or not bits.any():
         return found
+    order = np.argsort(t_s, kind="stable")
+    t_s, bits = t_s[order], bits[order]
     lo, hi = np.searchsorted(t_s, start_s, side="left"), np.searchsorted(t_s, end_s, side="right")
     for name, mask in (("throttled", THERMAL_BITS), ("power_capped", POWER_CAP_BIT)):
         seen = np.append(0, np.cumsum((bits & mask) != 0))

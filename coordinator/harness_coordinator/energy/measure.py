@@ -82,29 +82,22 @@ def measure_source(
     window_s = (window_ns[0] - clean.origin_ns) * NS, (window_ns[1] - clean.origin_ns) * NS
     segments = make_segments(asked, attribution, weight.value)
     shares = share_energy(curve, segments, len(asked), window_s, line, own_stamps=activity is None)
-    device = curve.window_j(np.array(window_ns[0]), np.array(window_ns[1]))
+    _, device_low, device_high = (float(x) for x in curve.window_j(*(np.array(edge) for edge in window_ns)))
     conditions = _conditions(queries, asked, samples, clean.origin_ns, attribution)
     if attribution == "exclusive":
         conditions["overlap"] = _overlapping(asked)
     rows = query_rows(curve, asked, shares, window_s=window_s, baseline=line, conditions=conditions)
     check = None
     if kind == "counter" and np.count_nonzero(~np.isnan(clean.power_w)) >= 2:
-        power_traits = replace(traits, energy_source="power")
-        other = build_curve(power_traits, clean, "power", loads, "linear").curve
+        beside = build_curve(replace(traits, energy_source="power"), clean, "power", loads, "linear").curve
+        other = share_energy(beside, segments, len(asked), window_s, line)
         check = cross_check(
-            other,
-            asked,
-            segments,
-            window_s=window_s,
-            baseline=line,
-            device=(float(device[1]), float(device[2])),
-            low_j=rows.joules_low,
-            high_j=rows.joules_high,
+            beside, asked, other, window_s=window_s, device=(device_low, device_high), first=rows
         )
         rows = with_check(rows, check.joules, check.disagrees)
-    counted = asked.counted & np.isfinite(rows.joules)
-    attributed = float(rows.joules[counted].sum())
-    unattributed = shares.unattributed_j + float(rows.joules[~asked.counted & np.isfinite(rows.joules)].sum())
+    given = np.nan_to_num(rows.joules)
+    attributed = float(given[asked.counted].sum())
+    unattributed = shares.unattributed_j + float(given[~asked.counted].sum())
     check_conservation(shares.device_j, attributed, unattributed, f"source {traits.source_id}")
     coverage = float(curve.coverage(np.array(window_ns[0]), np.array(window_ns[1])))
     name = "estimated" if traits.energy_source == "estimated" else kind
@@ -117,8 +110,8 @@ def measure_source(
         start_ns=window_ns[0],
         end_ns=window_ns[1],
         device_joules=shares.device_j,
-        device_joules_low=float(device[1]),
-        device_joules_high=float(device[2]),
+        device_joules_low=device_low,
+        device_joules_high=device_high,
         attributed_joules=attributed,
         unattributed_joules=unattributed,
         coverage=coverage,
@@ -134,7 +127,8 @@ def measure_source(
             ("counter_disagrees",) if check is not None and check.device_disagrees else (),
             baseline=line is not None,
             estimated=name == "estimated",
-            coverage=coverage,
+            gap=coverage < 1,
+            outside=window_s[0] < curve.edges.t_s[0] or window_s[1] > curve.edges.t_s[-1],
         ),
         queries=rows,
         cross_check_joules=math.nan if check is None else check.device_j,
@@ -198,12 +192,16 @@ def _overlapping(asked: CleanQueries) -> Bool:
     return asked.usable & (begun - ended > 1)
 
 
-def _run_flags(*groups: Sequence[str], baseline: bool, estimated: bool, coverage: float) -> tuple[str, ...]:
+def _run_flags(
+    *groups: Sequence[str], baseline: bool, estimated: bool, gap: bool, outside: bool
+) -> tuple[str, ...]:
     flags = [flag for group in groups for flag in group]
     if not baseline:
         flags.append("no_baseline")
     if estimated:
         flags.append("estimated")
-    if coverage < 1:
+    if outside:
+        flags.append("outside_samples")
+    elif gap:
         flags.append("gap")
     return tuple(dict.fromkeys(flags))

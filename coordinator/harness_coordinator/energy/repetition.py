@@ -6,10 +6,13 @@ import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from harness_coordinator.energy.records import NAN, Float64
+
+Key = TypeVar("Key", bound=Hashable)
 
 CONFIDENCE = 0.95
 NORMAL_99 = 2.576
@@ -92,8 +95,8 @@ def summarise(
 
 
 def summarise_groups(
-    keys: Sequence[Hashable], values: Float64, low: Float64 | None = None, high: Float64 | None = None
-) -> dict[Hashable, Repetition]:
+    keys: Sequence[Key], values: Float64, low: Float64 | None = None, high: Float64 | None = None
+) -> dict[Key, Repetition]:
     """Describe each group of rows with one key, in the order of first appearance.
 
     Args:
@@ -102,7 +105,7 @@ def summarise_groups(
         low: n lower instrument bounds.
         high: n upper instrument bounds.
     """
-    rows: dict[Hashable, list[int]] = {}
+    rows: dict[Key, list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
     return {
@@ -111,7 +114,7 @@ def summarise_groups(
     }
 
 
-def compare(groups: Mapping[Hashable, Repetition], confidence: float = CONFIDENCE) -> list[Difference]:
+def compare(groups: Mapping[Key, Repetition], confidence: float = CONFIDENCE) -> list[Difference]:
     """Say of each pair of groups whether they differ by more than the uncertainty of the difference.
 
     Scatter and instrument add in quadrature. The interval is Welch's: t at the effective degrees of freedom
@@ -128,9 +131,7 @@ def compare(groups: Mapping[Hashable, Repetition], confidence: float = CONFIDENC
     return [_difference(first, second, groups, each) for first, second in pairs]
 
 
-def _difference(
-    first: Hashable, second: Hashable, groups: Mapping[Hashable, Repetition], confidence: float
-) -> Difference:
+def _difference(first: Key, second: Key, groups: Mapping[Key, Repetition], confidence: float) -> Difference:
     one, two = groups[first], groups[second]
     difference = two.mean - one.mean
     scatter = [group for group in (one, two) if group.count > 1]

@@ -26,12 +26,13 @@ from harness_coordinator.energy.records import (
 from harness_coordinator.energy.segments import make_segments
 from harness_coordinator.energy.source_curve import build_curve, choose_kind
 from harness_coordinator.energy.sweep import share_energy
+from numpy.typing import ArrayLike
 
 ORIGIN_NS = 7_200_000_000_000
 """A monotonic clock does not begin at zero."""
 
 
-def ns(t_s: Float64) -> Int64:
+def ns(t_s: ArrayLike) -> Int64:
     """Seconds of the rig as ns of the agent's clock."""
     return np.rint(np.asarray(t_s) * 1e9).astype(np.int64) + ORIGIN_NS
 

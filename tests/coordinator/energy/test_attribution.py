@@ -31,7 +31,9 @@ from tests.coordinator.energy.rig import (
     true_shares,
 )
 
-SLOW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def _random_queries(rng: np.random.Generator, count: int, length_s: float) -> QueryColumns:

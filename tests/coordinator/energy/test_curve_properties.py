@@ -19,7 +19,9 @@ from tests.coordinator.energy.rig import (
 )
 
 LENGTH_S = 20.0
-SLOW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 PERIODS = st.sampled_from([0.02, 0.1, 1.0])
 
 
