@@ -29,6 +29,23 @@ def wait_for(condition: Callable[[], Any], what: str, deadline_s: float = DEADLI
     raise AssertionError(f"within {deadline_s:g} s it did not happen that {what}")
 
 
+MARK = "HARNESS_TEST_FOLDER"
+"""Set in the environment of what a test starts, and so of all that this starts in turn."""
+
+
+def marked_processes(folder: Path) -> list[str]:
+    """Return the command lines of live processes that carry a folder's mark, whoever their parent is now."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        try:
+            marked = process.environ().get(MARK) == str(folder)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        if marked and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(" ".join(process.info["cmdline"] or ()))
+    return found
+
+
 class Harness:
     """A coordinator and agents in one folder; everything they started is gone after `stop`."""
 
@@ -36,7 +53,7 @@ class Harness:
         self.folder = folder
         self.database = f"sqlite:///{folder / 'harness.db'}"
         self.address = ""
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", MARK: str(folder), **(environment or {})}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._log_from: dict[str, int] = {}
 
@@ -117,13 +134,8 @@ class Harness:
         return self.left_over()
 
     def left_over(self) -> list[str]:
-        """Return the command lines of live processes that belong to this folder."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            line = " ".join(process.info["cmdline"] or ())
-            if str(self.folder) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(line)
-        return found
+        """Return the command lines of live processes that were started for this folder, engines included."""
+        return marked_processes(self.folder)
 
     def _start(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:

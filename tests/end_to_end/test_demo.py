@@ -9,19 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.end_to_end.harness_processes import HARNESS, wait_for
-
-
-def processes_of(folder: Path) -> list[str]:
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if str(folder) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(line)
-    return found
+from tests.end_to_end.harness_processes import HARNESS, MARK, marked_processes, wait_for
 
 
 def test_the_demo_prints_a_line_per_query_and_totals_that_add_up(tmp_path: Path) -> None:
@@ -34,6 +24,7 @@ def test_the_demo_prints_a_line_per_query_and_totals_that_add_up(tmp_path: Path)
         capture_output=True,
         text=True,
         timeout=110,
+        env={**os.environ, MARK: str(folder)},
     )
     assert done.returncode == 0, done.stderr
     for part in ("add-1", "4 of 4 queries answered", "J in queries", "Look further with:", "agent doctor"):
@@ -42,12 +33,14 @@ def test_the_demo_prints_a_line_per_query_and_totals_that_add_up(tmp_path: Path)
         rows = database.execute(
             "select device_joules, attributed_joules, unattributed_joules from run_energy"
         ).fetchall()
-        (queries,) = database.execute("select sum(joules) from measurements where role = 'primary'").fetchone()
+        (queries,) = database.execute(
+            "select sum(joules) from measurements where role = 'primary'"
+        ).fetchone()
     assert len(rows) == 1
     device, attributed, unattributed = rows[0]
     assert abs(attributed + unattributed - device) <= 1e-9 * device
     assert abs(queries - attributed) <= 1e-9 * device
-    assert processes_of(folder) == []
+    assert marked_processes(folder) == []
 
 
 def test_interrupting_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -56,15 +49,15 @@ def test_interrupting_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
         [*HARNESS, "demo", "--dir", str(folder), "--engine", "stub"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, MARK: str(folder)},
     )
-    wait_for(lambda: any("standin_server" in line for line in processes_of(folder)), "the engine runs")
+    wait_for(lambda: any("standin_server" in line for line in marked_processes(folder)), "the engine runs")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=40)
     assert process.returncode == 130
     assert b"Interrupted." in output
     assert b"Traceback" not in output
-    assert [line for line in processes_of(folder) if "pytest" not in line] == []
+    assert marked_processes(folder) == []
 
 
 def test_a_demo_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:

@@ -133,6 +133,7 @@ def test_a_cancelled_job_stops_and_its_engine_with_it(harness: Harness, tmp_path
     models = [{"id": "slow", "engine": "stub", "device": "cpu", "engine_args": slow}]
     job_id = harness.submit(write_job(tmp_path, models=models))
     wait_for(lambda: int(harness.job(job_id)["summary"].get("running", 0)), "a task is running")
+    assert any("standin_server" in line for line in harness.left_over())
     assert harness.run("job", "cancel", job_id).returncode == 0
     assert harness.job(job_id)["summary"]["state"] == "cancelled"
     wait_for(lambda: not [p for p in harness.left_over() if "standin_server" in p], "the engine is stopped")
