@@ -13,7 +13,10 @@ from harness_agent.learning import discover_learned
 from harness_agent.sample_blocks import SampleBlock
 from harness_agent.sample_files import SUFFIXES, SampleFileError, merge, write_samples
 from harness_agent.sampler import Sampler
+from harness_backends.engines.adapter import EngineAvailability
+from harness_backends.engines.registry import engine_availabilities
 from harness_backends.telemetry.estimate import EstimateSource
+from harness_backends.telemetry.source import Finding
 
 from harness_cli.failure import bad_input, work_failed
 from harness_cli.output import format_option, print_rows
@@ -24,25 +27,38 @@ _FINDING_COLUMNS = ("provider", "subject", "available", "detail", "fix")
 @click.command()
 @format_option
 def doctor(output_format: str) -> None:
-    """Say what can be measured on this machine, source by source, and why not."""
+    """Say what can be measured and run on this machine, source by source and engine by engine, and why not."""
     found = discover_learned(with_host=False)
     found.close()
+    engines = [_engine_finding(engine) for engine in engine_availabilities()]
     if output_format != "table":
-        rows = [{name: getattr(finding, name) for name in _FINDING_COLUMNS} for finding in found.findings]
+        findings = [*found.findings, *engines]
+        rows = [{name: getattr(finding, name) for name in _FINDING_COLUMNS} for finding in findings]
         print_rows(rows, output_format, columns=_FINDING_COLUMNS)
         return
+    click.echo("Energy sources")
     for finding in found.findings:
-        mark = click.style("yes", fg="green") if finding.available else click.style("no ", fg="yellow")
-        click.echo(f"{mark} {finding.provider:9} {finding.subject}: {finding.detail}")
-        if finding.fix:
-            click.echo(
-                f"              fix: {finding.fix}"
-                if not finding.available
-                else f"              hint: {finding.fix}"
-            )
+        _print_finding(finding)
     usable = sum(source.info.has_energy or source.info.has_power for source in found.sources)
     measured = sum(source.info.energy_source != "estimated" for source in found.sources)
-    click.echo(f"{usable} source(s) of energy can be read here, {measured} of them measured.")
+    click.echo(f"{usable} source(s) of energy can be read here, {measured} of them measured.\n")
+    click.echo("Engines")
+    for finding in engines:
+        _print_finding(finding)
+
+
+def _engine_finding(engine: EngineAvailability) -> Finding:
+    detail = engine.version or "installed"
+    if not engine.available:
+        return Finding(engine.name, "engine", available=False, detail=engine.reason)
+    return Finding(engine.name, "engine", available=True, detail=detail)
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = click.style("yes", fg="green") if finding.available else click.style("no ", fg="yellow")
+    click.echo(f"{mark} {finding.provider:9} {finding.subject}: {finding.detail}")
+    if finding.fix:
+        click.echo(f"              {'hint' if finding.available else 'fix'}: {finding.fix}")
 
 
 @click.command()

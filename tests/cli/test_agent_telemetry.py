@@ -36,6 +36,14 @@ def test_doctor_names_every_zone_and_why_not(xeon: Path) -> None:
     assert rows["estimate", "cpu"]["available"] is True
 
 
+def test_doctor_lists_the_engines_and_what_is_missing(xeon: Path) -> None:
+    ran = CliRunner().invoke(doctor, ["--format", "json"])
+    engines = {row["provider"]: row for row in json.loads(ran.output) if row["subject"] == "engine"}
+    assert engines["llamacpp"]["available"] is True
+    assert engines["stub"]["available"] is True
+    assert all(row["detail"] for row in engines.values())
+
+
 def test_doctor_tells_a_machine_without_meters_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
