@@ -25,6 +25,10 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Numbers": {
         "results": ("harness_cli.results:results", "Rows of a job: joules, seconds, tokens, verdicts."),
+        "compare": (
+            "harness_cli.results:compare",
+            "Which differences between models are larger than the uncertainty.",
+        ),
         "samples": ("harness_cli.samples:samples", "Raw samples of a job or an agent."),
         "integrate": ("harness_cli.integrate:integrate", "Joules from recorded files; needs no server."),
     },
