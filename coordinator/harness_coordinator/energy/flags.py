@@ -27,6 +27,7 @@ MEANING = {
     "power_capped": "the device was held at its power limit",
     "counter_disagrees": "energy counter and integrated power differ by more than their bounds",
     "counter_rejected": "the energy counter contradicts the power reading by more than a factor of ten: not used",
+    "counter_frozen": "the energy counter never changed: power was integrated instead",
     "no_baseline": "no idle power was measured: net and idle joules are absent",
     "baseline_short": "idle power was measured for less than 10 s",
     "baseline_missing": "a baseline window has no samples",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,10 +80,14 @@ def choose_kind(traits: SourceTraits, samples: CleanSamples, method: str) -> tup
         raise BadSamplesError(f"{where} has no usable energy or power reading in {len(samples.t_s)} samples")
     if method == "power" or not has_counter:
         return "power", ()
-    if method == "auto" and has_power and _contradicts(samples):
-        return "power", ("counter_rejected",)
+    if method == "auto" and has_power:
+        reading = samples.energy_j[~np.isnan(samples.energy_j)]
+        if (reading == reading[0]).all():
+            return "power", ("counter_frozen",)
+        if _contradicts(samples):
+            return "power", ("counter_rejected",)
     framed = bool(len(samples.interval_s)) and bool((samples.interval_s > 0).any())
-    return ("frame" if framed or traits.energy_source == "frame" else "counter"), ()
+    return ("frame" if framed else "counter"), ()
 
 
 def _contradicts(samples: CleanSamples) -> bool:
@@ -157,7 +160,7 @@ def power_limits(edges: Edges, max_power_w: float) -> tuple[float, float]:
     energy = np.diff(edges.energy_j)
     sure = edges.known & edges.covered
     if not sure.any():
-        return 0.0, CEILING_MARGIN * max_power_w if max_power_w > 0 else math.inf
+        sure = np.ones(len(length), bool)
     floor = FLOOR_MARGIN * float((energy / (length + slack))[sure].min())
     sharp = sure & (slack < 0.1 * length)
     if sharp.any():

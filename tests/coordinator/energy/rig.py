@@ -177,7 +177,7 @@ def batched_queries(
     def rate(begin: Float64, finish: Float64, value: Float64) -> Float64:
         edge = np.searchsorted(t_s, begin), np.searchsorted(t_s, finish)
         delta = np.bincount(edge[0], value, len(t_s)) - np.bincount(edge[1], value, len(t_s))
-        return np.cumsum(delta)[:-1]
+        return np.cumsum(delta)[:-1].astype(np.float64)
 
     in_flight = np.rint(rate(start, end, np.ones(count)))
     tokens_w = rate(start, first, prompt_j * prompt / prefill_s) + rate(

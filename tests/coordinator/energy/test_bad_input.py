@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from harness_coordinator.energy.measure import measure_source
@@ -154,7 +156,7 @@ def test_samples_without_energy_are_refused_in_words(samples: SampleColumns, mes
         ({"method": "power"}, "no power reading; use method counter or auto"),
     ],
 )
-def test_arguments_that_do_not_exist_are_named(how: dict[str, str], message: str) -> None:
+def test_arguments_that_do_not_exist_are_named(how: dict[str, Any], message: str) -> None:
     with pytest.raises(BadSamplesError, match=message):
         measure_source(SourceTraits("rig"), STEADY, no_queries(), WINDOW, **how)
 

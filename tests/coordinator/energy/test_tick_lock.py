@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from harness_coordinator.energy.records import Float64
 from harness_coordinator.energy.tick_lock import lock_ticks
+from numpy.typing import NDArray
 
 from tests.coordinator.energy.rig import counter_samples, curve_of, dithered_polls, ns, steps
 
 
-def _seen(ticks_s: Float64, polls_s: Float64) -> tuple[Float64, Float64]:
+def _seen(ticks_s: NDArray[np.floating[Any]], polls_s: Float64) -> tuple[Float64, Float64]:
     """Last poll before and first poll after each tick."""
     k = np.searchsorted(polls_s, ticks_s, side="left")
     inside = (k > 0) & (k < len(polls_s))
