@@ -122,7 +122,11 @@ def measure_samples(store: Store, blocks: Sequence[segments.NewBlock], folder: P
         ),
         ("samples compacted a second", _rate(int(rows), compact_s), f"{made} segments"),
         ("samples read a second", _rate(read, read_s), ""),
-        ("bytes a sample, ten columns, after compaction", f"{int(size) / int(rows):.1f}", f"{packed:.0f} before"),
+        (
+            "bytes a sample, ten columns, after compaction",
+            f"{int(size) / int(rows):.1f}",
+            f"{packed:.0f} before",
+        ),
     ]
 
 

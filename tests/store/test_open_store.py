@@ -8,8 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
+import harness_store.migrate as migrating
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from harness_store import events
 from harness_store.database import Store, open_store
@@ -36,9 +39,6 @@ def test_the_migrations_make_exactly_the_models(store: Store) -> None:
 
 
 def test_the_migration_can_be_taken_back(store: Store) -> None:
-    import harness_store.migrate as migrating
-    from alembic import command
-    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
