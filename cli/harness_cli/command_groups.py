@@ -14,9 +14,16 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "demo": ("harness_cli.demo:demo", "Run an example job on this machine, end to end."),
     },
     "Machines": {
-        "coordinator": ("harness_cli.coordinator:coordinator", "Run the coordinator."),
+        "coordinator": (
+            "harness_cli.coordinator:coordinator",
+            "Run the coordinator; make its certificates.",
+        ),
         "agent": ("harness_cli.agent:agent", "Run an agent on this machine; see what it can measure."),
         "agents": ("harness_cli.agents:agents", "List the fleet."),
+    },
+    "Access": {
+        "token": ("harness_cli.token:token", "Make, list and revoke join tokens."),
+        "login": ("harness_cli.login:login", "Get your certificate for a coordinator."),
     },
     "Jobs": {
         "submit": ("harness_cli.submit:submit", "Submit a job file; prints the job id."),
@@ -28,6 +35,10 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "compare": (
             "harness_cli.results:compare",
             "Which differences between models are larger than the uncertainty.",
+        ),
+        "recompute": (
+            "harness_cli.recompute:recompute",
+            "Make a job's joules again from the stored samples.",
         ),
         "samples": ("harness_cli.samples:samples", "Raw samples of a job or an agent."),
         "integrate": ("harness_cli.integrate:integrate", "Joules from recorded files; needs no server."),

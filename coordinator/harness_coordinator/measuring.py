@@ -9,11 +9,12 @@ import time
 
 from harness_store import events, fleet, jobs, measurements, runs, segments
 from harness_store.database import Store
+from harness_store.late_samples import reopen_where_samples_arrived
 from sqlalchemy import Connection
 
 from harness_coordinator.repeating import repeat
 from harness_coordinator.run_energy import compute_run_energy
-from harness_coordinator.settings import MEASURE_EVERY_S, CoordinatorSettings
+from harness_coordinator.settings import LATE_SAMPLES_QUIET_NS, MEASURE_EVERY_S, CoordinatorSettings
 from harness_coordinator.write_queue import WriteQueue
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ class Measurer:
 
     async def round(self) -> None:
         """Measure every run that is ready for it."""
+        await self._writes.run(
+            lambda c: reopen_where_samples_arrived(c, now_ns=time.time_ns(), quiet_ns=LATE_SAMPLES_QUIET_NS)
+        )
         for run_id in await asyncio.to_thread(self._ready):
             rows = await asyncio.to_thread(self._compute, run_id)
             await self._writes.run(lambda c, r=rows: store_energy(c, r))

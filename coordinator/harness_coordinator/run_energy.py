@@ -33,13 +33,16 @@ WATTS = "watts"
 Columns = Mapping[str, NDArray[np.generic]]
 
 
-def compute_run_energy(connection: Connection, run_id: str, *, final: bool) -> measurements.RunEnergyRows:
+def compute_run_energy(
+    connection: Connection, run_id: str, *, final: bool, attribution: str | None = None
+) -> measurements.RunEnergyRows:
     """Compute every energy row of a run from what is stored.
 
     Args:
         connection: the store; only read.
         run_id: the run.
         final: whether the run is over and its samples are complete.
+        attribution: `tokens`, `time` or `exclusive`; None: as the job asked.
 
     Returns:
         Rows for `measurements.replace_run_energy`. Where a source cannot be used or does not conserve
@@ -87,11 +90,13 @@ def compute_run_energy(connection: Connection, run_id: str, *, final: bool) -> m
                 columns,
                 window,
                 baselines,
-                attribution=spec.get("attribution", "tokens"),
+                attribution=attribution or spec.get("attribution", "tokens"),
             )
         except (BadSamplesError, ConservationError) as error:
             problems.append(f"{source_id}: {error}")
             continue
+        if energy.coverage < 1:
+            problems.append(f"{source_id} covers {energy.coverage:.2%} of the run")
         _add_rows(rows, queries, role, energy, samples, columns)
     _add_host_memory(connection, rows, run, queries, columns, window)
     rows.reason = "; ".join(problems)
@@ -195,6 +200,13 @@ def _add_rows(
             alpha=known(energy.alpha),
             alpha_standard_error=known(energy.alpha_standard_error),
             flags=",".join(sorted(energy.flags)),
+            cross_check_joules=known(energy.cross_check_joules),
+            cross_check_method=energy.cross_check_method or None,
+            period_s=known(energy.period_s),
+            lag_s=known(energy.lag_s),
+            lag_standard_error_s=known(energy.lag_standard_error_s),
+            explained=known(energy.explained),
+            load_levels_json=json.dumps(dict(energy.load_levels)) if energy.load_levels else None,
             **_named("watts", watts_all, 0),
         )
     )
@@ -221,6 +233,7 @@ def _add_rows(
                 decode_joules=known(e.decode_joules[i]),
                 coverage=known(e.coverage[i]),
                 flags=",".join(sorted(e.flags[i])),
+                cross_check_joules=known(e.cross_check_joules[i]) if len(e.cross_check_joules) else None,
                 **_named("watts", watts, i),
                 **_named("temperature_c", temperature, i),
                 **_named("memory_mb", memory, i),

@@ -23,6 +23,9 @@ RETRY_DELAYS_S = (2.0, 10.0, 60.0)
 
 MEASURE_EVERY_S = 1.0
 
+LATE_SAMPLES_QUIET_NS = 5_000_000_000
+"""Samples that arrive late are waited for until none came for this long; then the run is computed once more."""
+
 SAMPLES_WAIT_S = 120.0
 """How long a run that ended waits for samples that cover it, before its joules are computed with a gap."""
 
@@ -30,6 +33,12 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """A generation of a 1M-token context is about 4 MB of text; a second of one source is about 2 kB."""
 
 SUBMIT_CHUNK_ROWS = 500
+
+CERTIFICATE_DAYS = 90.0
+"""Of clients; they renew in the last third, so a machine may be off for a month and come back by itself."""
+
+ROSTER_EVERY_S = 2.0
+"""How long a revoked certificate may still be taken by a coordinator that did not revoke it itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +51,8 @@ class CoordinatorSettings:
     heartbeat_s: float = HEARTBEAT_S
     lease_s: float = LEASE_S
     samples_wait_s: float = SAMPLES_WAIT_S
+    tls_dir: Path | None = None
+    """Folder of the certificate authority; None: no TLS, and loopback only."""
+    certificate_days: float = CERTIFICATE_DAYS
+    listen_enrolment: str | None = None
+    """HOST:PORT for machines that have a join token and no certificate yet; None: the port after `listen`."""

@@ -44,6 +44,7 @@ class NewMeasurement:
     memory_mb_max: float | None = None
     memory_mb_median: float | None = None
     memory_mb_min: float | None = None
+    cross_check_joules: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,13 @@ class NewRunEnergy:
     watts_max: float | None = None
     watts_median: float | None = None
     watts_min: float | None = None
+    cross_check_joules: float | None = None
+    cross_check_method: str | None = None
+    period_s: float | None = None
+    lag_s: float | None = None
+    lag_standard_error_s: float | None = None
+    explained: float | None = None
+    load_levels_json: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

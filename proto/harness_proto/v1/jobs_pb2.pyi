@@ -208,3 +208,23 @@ class TableChunk(_message.Message):
     ARROW_IPC_FIELD_NUMBER: _ClassVar[int]
     arrow_ipc: bytes
     def __init__(self, arrow_ipc: _Optional[bytes] = ...) -> None: ...
+
+class RecomputeRequest(_message.Message):
+    __slots__ = ("job_id", "attribution")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    attribution: str
+    def __init__(self, job_id: _Optional[str] = ..., attribution: _Optional[str] = ...) -> None: ...
+
+class RecomputeReply(_message.Message):
+    __slots__ = ("runs", "rows", "device_joules", "notes")
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_JOULES_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    runs: int
+    rows: int
+    device_joules: float
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, runs: _Optional[int] = ..., rows: _Optional[int] = ..., device_joules: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...

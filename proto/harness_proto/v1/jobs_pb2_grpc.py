@@ -64,6 +64,11 @@ class JobsStub:
                 request_serializer=harness__proto_dot_v1_dot_jobs__pb2.JobRequest.SerializeToString,
                 response_deserializer=harness__proto_dot_v1_dot_jobs__pb2.JobDetail.FromString,
                 _registered_method=True)
+        self.Recompute = channel.unary_unary(
+                '/harness.v1.Jobs/Recompute',
+                request_serializer=harness__proto_dot_v1_dot_jobs__pb2.RecomputeRequest.SerializeToString,
+                response_deserializer=harness__proto_dot_v1_dot_jobs__pb2.RecomputeReply.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/harness.v1.Jobs/ListAgents',
                 request_serializer=harness__proto_dot_v1_dot_jobs__pb2.ListAgentsRequest.SerializeToString,
@@ -121,6 +126,13 @@ class JobsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recompute(self, request, context):
+        """Every energy row of a job made again from its stored samples.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAgents(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -172,6 +184,11 @@ def add_JobsServicer_to_server(servicer, server):
                     servicer.RetryJob,
                     request_deserializer=harness__proto_dot_v1_dot_jobs__pb2.JobRequest.FromString,
                     response_serializer=harness__proto_dot_v1_dot_jobs__pb2.JobDetail.SerializeToString,
+            ),
+            'Recompute': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recompute,
+                    request_deserializer=harness__proto_dot_v1_dot_jobs__pb2.RecomputeRequest.FromString,
+                    response_serializer=harness__proto_dot_v1_dot_jobs__pb2.RecomputeReply.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
@@ -351,6 +368,33 @@ class Jobs:
             '/harness.v1.Jobs/RetryJob',
             harness__proto_dot_v1_dot_jobs__pb2.JobRequest.SerializeToString,
             harness__proto_dot_v1_dot_jobs__pb2.JobDetail.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recompute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/harness.v1.Jobs/Recompute',
+            harness__proto_dot_v1_dot_jobs__pb2.RecomputeRequest.SerializeToString,
+            harness__proto_dot_v1_dot_jobs__pb2.RecomputeReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,8 @@ class Measurement(WattsColumns, Base):
     memory_mb_median: Mapped[float | None]
     memory_mb_min: Mapped[float | None]
     computed_realtime_ns: Mapped[int]
+    cross_check_joules: Mapped[float | None]
+    """The same from the source's other measure (power beside a counter)."""
 
     __table_args__ = (Index(None, "run_id"),)
 
@@ -81,6 +83,17 @@ class RunEnergy(WattsColumns, Base):
     flags: Mapped[str]
     final: Mapped[bool]
     computed_realtime_ns: Mapped[int]
+    cross_check_joules: Mapped[float | None]
+    cross_check_method: Mapped[str | None]
+    period_s: Mapped[float | None]
+    """Update period of what was integrated, as found in the samples."""
+    lag_s: Mapped[float | None]
+    """How far the engine's stamps trail the device, fitted."""
+    lag_standard_error_s: Mapped[float | None]
+    explained: Mapped[float | None]
+    """Share of the held-out variance that the queries explain."""
+    load_levels_json: Mapped[str | None]
+    """Fitted powers and energies of the load model, a JSON object."""
 
 
 class TaskHost(Base):
