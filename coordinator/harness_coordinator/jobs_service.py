@@ -17,7 +17,9 @@ from harness_store.errors import UnknownJobError
 
 from harness_coordinator.answers import agent_message, job_detail, summary_message
 from harness_coordinator.dispatch import Dispatcher
+from harness_coordinator.energy.measure import ATTRIBUTIONS
 from harness_coordinator.jobfile import DEFAULT_ENGINES, JobFile, JobFileError, parse_job, suggestion
+from harness_coordinator.recompute import energy_of_job, store_rows
 from harness_coordinator.sessions import Sessions
 from harness_coordinator.write_queue import WriteQueue
 
@@ -132,6 +134,23 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
             return await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         self._dispatcher.wake()
         return await self.GetJob(request, context)
+
+    async def Recompute(  # noqa: N802
+        self, request: jobs_pb2.RecomputeRequest, context: grpc.aio.ServicerContext
+    ) -> jobs_pb2.RecomputeReply:
+        """Make a job's energy rows again from its stored samples."""
+        attribution = request.attribution or None
+        if attribution not in {None, *ATTRIBUTIONS}:
+            return await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"attribution {attribution!r} is not one of {', '.join(ATTRIBUTIONS)}",
+            )
+        # Computed on another thread: only the writing of the rows holds up the agents.
+        made = await self._answer(context, lambda c: energy_of_job(c, request.job_id, attribution))
+        done = await self._writes.run(lambda c: store_rows(c, made))
+        return jobs_pb2.RecomputeReply(
+            runs=done.runs, rows=done.rows, device_joules=done.device_joules, notes=done.notes
+        )
 
     async def ListAgents(  # noqa: N802
         self, request: jobs_pb2.ListAgentsRequest, context: grpc.aio.ServicerContext
