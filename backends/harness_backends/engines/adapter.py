@@ -6,8 +6,9 @@ on loopback. An adapter never starts anything: it checks what a job asks for and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 KEY_VARIABLE = "HARNESS_ENGINE_KEY"
@@ -77,6 +78,12 @@ class EnginePlan:
     """Whether connections may be used again; False for servers that close them after a stream anyway."""
     retries: int = 0
     """How often one query is asked again after 429 or 5xx, with growing pauses."""
+    metrics_url: str = ""
+    """Answers with Prometheus text; empty: the engine has no gauges."""
+    gauges: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Which of its gauges are sampled while the run's queries are on, and the facts they become."""
+    facts_when_ready: Callable[[Path], Mapping[str, str]] | None = None
+    """Facts that are known only once the engine is ready, from the path of its log; they win over `facts`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from harness_backends.engines.errors import EngineArgumentError
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "an object"}
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "an object",
+    list: "a list of texts",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +25,7 @@ class Argument:
     """One entry that an engine takes."""
 
     name: str
-    kind: type[bool] | type[int] | type[float] | type[str] | type[dict[str, object]]
+    kind: type[bool] | type[int] | type[float] | type[str] | type[dict[str, object]] | type[list[str]]
     default: object
     help: str
     minimum: float = -math.inf
@@ -62,6 +69,12 @@ class Arguments:
         value = self.values[name]
         assert isinstance(value, dict)  # noqa: S101
         return value
+
+    def items(self, name: str) -> list[str]:
+        """Return a list of texts."""
+        value = self.values[name]
+        assert isinstance(value, list)  # noqa: S101
+        return [str(item) for item in value]
 
 
 def check_arguments(engine: str, known: Sequence[Argument], given: Mapping[str, object]) -> Arguments:
@@ -117,6 +130,10 @@ def _checked(engine: str, argument: Argument, value: object) -> object:
     if not fits or (isinstance(value, bool) and kind is not bool):
         raise EngineArgumentError(
             f"engine_args: `{argument.name}` of the engine {engine} must be {_KINDS[kind]}, not {value!r}."
+        )
+    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+        raise EngineArgumentError(
+            f"engine_args: `{argument.name}` of the engine {engine} must hold texts only, not {value!r}."
         )
     if isinstance(value, int | float) and not argument.minimum <= value <= argument.maximum:
         span = f"at least {argument.minimum:g}"

@@ -36,6 +36,8 @@ class GgufModel:
     metadata: dict[str, object] = field(default_factory=dict[str, object])
     """Key-value pairs; arrays longer than 256 entries (vocabularies) are kept as their length."""
     parameters: int = 0
+    expert_parameters: int = 0
+    """Those of the parameters that belong to one expert of many."""
     quantisation: str = ""
     """Type of most weights, for example `Q4_K`."""
 
@@ -46,6 +48,20 @@ class GgufModel:
             value = max(value)  # some models vary it by layer
         return value if isinstance(value, int) else None
 
+    def active_parameters(self) -> int | None:
+        """Return the parameters that one token meets: all but the share of experts that are not chosen."""
+        experts, used = self.number("expert_count"), self.number("expert_used_count")
+        if not experts:
+            return self.parameters or None
+        if not used or not self.expert_parameters:
+            return None
+        return self.parameters - self.expert_parameters + self.expert_parameters * used // experts
+
+    def attention_width(self) -> int | None:
+        """Return heads x head width, which some models make wider than the embedding."""
+        heads, width = self.number("attention.head_count"), self.number("attention.key_length")
+        return heads * width if heads and width else self.number("embedding_length")
+
     def facts(self) -> dict[str, str]:
         """Return the facts that FLOPs, precision and reports are made from, as text."""
         found: dict[str, object | None] = {
@@ -54,9 +70,12 @@ class GgufModel:
             "model_name": self.metadata.get("general.name"),
             "architecture": self.metadata.get("general.architecture"),
             "parameters": self.parameters or None,
+            "active_parameters": self.active_parameters(),
             "quantisation": self.quantisation,
+            "precision": self.quantisation.lower(),
             "layers": self.number("block_count"),
             "embedding_length": self.number("embedding_length"),
+            "attention_width": self.attention_width(),
             "feed_forward_length": self.number("feed_forward_length"),
             "attention_heads": self.number("attention.head_count"),
             "attention_kv_heads": self.number("attention.head_count_kv"),
@@ -107,17 +126,19 @@ class _Header:
         for _ in range(pairs):
             key = self._text()
             metadata[key] = self._value(self._number("I"))
-        parameters = 0
+        parameters = experts = 0
         weights: Counter[int] = Counter()
         for _ in range(tensors):
-            self._text()
+            name = self._text()
             count = math.prod(self._number("Q") for _ in range(self._number("I")))
             kind = self._number("I")
             self._number("Q")
             parameters += count
+            experts += count if "_exps." in name else 0
             weights[kind] += count
         kind = weights.most_common(1)[0][0] if weights else -1
-        return GgufModel(self._path, version, metadata, parameters, _TENSOR_TYPES.get(kind, f"type {kind}"))
+        quantisation = _TENSOR_TYPES.get(kind, f"type {kind}")
+        return GgufModel(self._path, version, metadata, parameters, experts, quantisation)
 
     def _number(self, code: str) -> int:
         size = struct.calcsize(code)

@@ -26,6 +26,12 @@ WORKER = Path(__file__).with_name("llamacpp_server.py")
 PROMPT_ALLOWANCE = 2048
 """Tokens of context left for the prompt and its template when the job names no context size."""
 ALL_LAYERS = 999
+GAUGES = {
+    "llamacpp:requests_processing": "running_requests",
+    "llamacpp:requests_deferred": "waiting_requests",
+    "llamacpp:kv_cache_usage_ratio": "kv_cache_use",
+}
+"""Gauges of /metrics that the agent samples; this llama.cpp no longer has the last, and then it is absent."""
 INSTALL = "install it with: pip install 'joule-harness[llamacpp]'"
 
 ARGUMENTS = (
@@ -75,6 +81,8 @@ class LlamaCppAdapter:
         return EnginePlan(
             base_url=f"{base_url}/v1",
             ready_url=f"{base_url}/health",
+            metrics_url=f"{base_url}/metrics",
+            gauges=GAUGES,
             body=body,
             argv=(
                 interpreter,

@@ -20,6 +20,7 @@ CRASH_CODE = 70
 DEFAULTS: dict[str, Any] = {
     "port": 0, "load_s": 0.0, "first_token_s": 0.01, "token_s": 0.002, "tokens": 8, "reasoning_tokens": 0,
     "reply": "", "slots": 0, "burn": False, "fault": "", "fault_every": 1, "fault_s": 1.0, "start_fault": "",
+    "metrics_prefix": "stub",
 }  # fmt: skip
 
 
@@ -32,6 +33,7 @@ class StandInServer:
         self._ready_s = time.monotonic() + self._set["load_s"]
         self._slots = asyncio.Semaphore(self._set["slots"] or 1_000_000)
         self._requests = 0
+        self._running = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it closes."""
@@ -54,6 +56,8 @@ class StandInServer:
         if path == "/health":
             ready = time.monotonic() >= self._ready_s and self._set["start_fault"] != "never-ready"
             return await _reply(writer, 200 if ready else 503, {"status": "ok" if ready else "loading"})
+        if path == "/metrics":
+            return await _reply_text(writer, self._metrics())
         if self._key and headers.get("authorization") != f"Bearer {self._key}":
             return await _reply(writer, 401, {"error": {"message": "wrong or missing key"}})
         if path == "/v1/models":
@@ -73,7 +77,19 @@ class StandInServer:
             extra = {"Retry-After": f"{self._set['fault_s']:g}"} if fault == "429" else {}
             return await _reply(writer, int(fault), {"error": {"message": f"stand-in fault {fault}"}}, extra)
         async with self._slots:
-            return await self._stream(request, messages, fault, writer)
+            self._running += 1
+            try:
+                return await self._stream(request, messages, fault, writer)
+            finally:
+                self._running -= 1
+
+    def _metrics(self) -> str:
+        prefix = self._set["metrics_prefix"]
+        labels = '{engine="0",model_name="stand-in"}'
+        return (
+            f"# TYPE {prefix}:num_requests_running gauge\n{prefix}:num_requests_running{labels} {self._running}.0\n"
+            f"# TYPE {prefix}:kv_cache_usage_perc gauge\n{prefix}:kv_cache_usage_perc{labels} {self._running / 100}\n"
+        )
 
     async def _stream(
         self, request: dict[str, Any], messages: list[Any], fault: str, writer: asyncio.StreamWriter
@@ -148,6 +164,16 @@ async def _reply(
     extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
         f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n{extra}\r\n"
+    )
+    writer.write(head.encode() + data)
+    await writer.drain()
+    return True
+
+
+async def _reply_text(writer: asyncio.StreamWriter, text: str) -> bool:
+    data = text.encode()
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len(data)}\r\n\r\n"
     )
     writer.write(head.encode() + data)
     await writer.drain()

@@ -59,6 +59,8 @@ class StubAdapter:
         return EnginePlan(
             base_url=f"{base_url}/v1",
             ready_url=f"{base_url}/health",
+            metrics_url=f"{base_url}/metrics",
+            gauges={"stub:num_requests_running": "running_requests"},
             body=request_body(request.model_id, request.sampling, repetition_field="repetition_penalty"),
             argv=(sys.executable, str(SERVER), json.dumps({"port": request.port, **settings})),
             environment={KEY_VARIABLE: request.key},
