@@ -28,3 +28,7 @@ class AgentConfig:
     """Give up when the coordinator was never reached within this time; None: try for ever."""
     providers: tuple[str, ...] | None = None
     """Telemetry providers to ask; None: all that are installed."""
+    join_token: str = ""
+    """Turned into a certificate at the first start; not needed any more once there is one."""
+    enrolment: str = ""
+    """HOST:PORT where the coordinator takes join tokens; empty: the port after the coordinator's."""

@@ -11,13 +11,15 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from harness_backends.engines.registry import engine_availabilities
 from harness_backends.telemetry.source import SourceInfo
 
 from harness_agent.config import AgentConfig
 from harness_agent.discovery import Discovery
-from harness_agent.errors import AgentError, RefusedError, UnreachableError
+from harness_agent.enrolment import Credentials, enrol
+from harness_agent.errors import AgentError, EnrolmentError, RefusedError, UnreachableError
 from harness_agent.host_clock import compare_clocks, read_clocks
 from harness_agent.host_facts import host_info
 from harness_agent.identity import StateDir
@@ -52,6 +54,7 @@ def run_agent(config: AgentConfig) -> int:
 
     Raises:
         StateDirError: the state directory is in use or cannot be used.
+        EnrolmentError: there is no certificate where one is needed, and no token that gives one.
     """
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every request of the engines' ready check
     state = StateDir(config.state_dir)
@@ -71,6 +74,7 @@ class _Agent:
         self._config = config
         self._state = state
         self._identity = state.identity()
+        self._credentials = _credentials(config, state.path / "tls", self._identity.agent_id)
         self._gone: set[str] = set()
         self._stop = asyncio.Event()
         self._stop_reason = ""
@@ -128,6 +132,7 @@ class _Agent:
             inventory.hello,
             work,
             exit_if_unreachable_s=self._config.exit_if_unreachable_s,
+            credentials=self._credentials,
         )
         work.connect(link.request_work, link.request_answered, link.is_requested)
         self._work, self._link = work, link
@@ -186,6 +191,29 @@ class _Agent:
                 _log.warning("%s", event.detail)
                 self._outbox.event(event.kind, event.detail)
             before = now
+
+
+def _credentials(config: AgentConfig, folder: Path, agent_id: str) -> Credentials | None:
+    present = Credentials.load(folder)
+    host, _, port = config.coordinator.rpartition(":")
+    if present is None and config.join_token:
+        address = config.enrolment or f"{host}:{int(port) + 1}"
+        present = enrol(
+            folder, address, config.join_token, agent_id=agent_id, name=config.name or socket.gethostname()
+        )
+        _log.info("enrolled at %s; the certificate is in %s", address, folder)
+    if present is None and not is_loopback(host):
+        raise EnrolmentError(
+            f"The coordinator at {config.coordinator} is on a network and this agent has no certificate; get a join"
+            " token from `harness token create --role agent` and start the agent with --join-token-file."
+        )
+    return present
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its loopback address."""
+    bare = host.strip("[]")
+    return bare in {"localhost", "::1"} or bare.startswith("127.")
 
 
 def _rates_hz(infos: Mapping[str, SourceInfo], poll_hz: float) -> dict[str, float]:

@@ -17,3 +17,7 @@ class RefusedError(AgentError):
 
 class UnreachableError(AgentError):
     """The coordinator was not there within the time the agent was told to wait."""
+
+
+class EnrolmentError(AgentError):
+    """This machine has no usable certificate and cannot get one."""

@@ -9,14 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import grpc
-from harness_proto.v1 import fleet_pb2
+from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc
 
 from harness_agent.backoff import Backoff
 from harness_agent.clock_offset import ClockOffsetEstimator
-from harness_agent.errors import RefusedError, UnreachableError
+from harness_agent.enrolment import Credentials, keep_renewed, renewal_request, tls_options
+from harness_agent.errors import EnrolmentError, RefusedError, UnreachableError
 from harness_agent.outbox import Outbox
 from harness_agent.session import MAX_MESSAGE_BYTES, Session, SessionEndedError
 
+RENEWAL_TIMEOUT_S = 30.0
+RENEWAL_RETRY_S = 300.0
+"""Between tries to renew a certificate; a short-lived one is tried ten times in what is left of it."""
+_NOT_ALLOWED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +64,7 @@ class Link:
         handler: Handler,
         *,
         exit_if_unreachable_s: float | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """Prepare; `run` connects.
 
@@ -68,8 +74,10 @@ class Link:
             hello: makes the first message of a session.
             handler: takes what the coordinator asks for.
             exit_if_unreachable_s: give up when no session ever began within this time.
+            credentials: this agent's certificate; None: no TLS, which coordinators offer on loopback only.
         """
         self._address = address
+        self._credentials = credentials
         self._outbox = outbox
         self._hello = hello
         self._handler = handler
@@ -119,6 +127,13 @@ class Link:
             RefusedError: the coordinator does not want this agent, now or ever.
             UnreachableError: no session began within the time allowed.
         """
+        renewing = asyncio.create_task(self._keep_certificate())
+        try:
+            await self._sessions()
+        finally:
+            renewing.cancel()
+
+    async def _sessions(self) -> None:
         backoff = Backoff()
         started_s = time.monotonic()
         ever = False
@@ -150,6 +165,11 @@ class Link:
 
     async def _one_session(self) -> str:
         """Run one session and return why it ended."""
+        if self._credentials is not None and self._credentials.expired():
+            raise RefusedError(
+                f"This agent's certificate ended on {self._credentials.ends:%Y-%m-%d};"
+                f" remove {self._credentials.folder} and start the agent with a new join token."
+            )
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -157,12 +177,16 @@ class Link:
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", 0),
         ]
-        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
+        async with self._channel(options) as channel:
             session = Session(channel, self._outbox, self._handler, self.clock, self.requests)
             self._session = session
             try:
                 await session.run(self._hello(), self._on_welcome)
             except grpc.aio.AioRpcError as error:
+                if error.code() in _NOT_ALLOWED and not session.welcomed:
+                    raise RefusedError(
+                        f"The coordinator at {self._address} refuses this agent: {error.details()}"
+                    ) from None
                 if session.welcomed:
                     return f"The coordinator at {self._address} was lost: {error.details()}"
                 return f"The coordinator at {self._address} cannot be reached: {error.details()}"
@@ -176,6 +200,34 @@ class Link:
                 _log.exception("the session with the coordinator failed")
                 return f"The session with {self._address} failed: {type(error).__name__}: {error}"
             return f"The coordinator at {self._address} ended the session"
+
+    def _channel(self, options: list[tuple[str, int]]) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._address, options=options)
+        return grpc.aio.secure_channel(
+            self._address, self._credentials.channel_credentials(), options=[*options, *tls_options()]
+        )
+
+    async def _keep_certificate(self) -> None:
+        """Renew the certificate in its last third; sessions that begin later use the new one."""
+        while self._credentials is not None:
+            due_s = self._credentials.renewal_due_s()
+            if due_s > 0:
+                await asyncio.sleep(min(due_s, 3600.0))
+                continue
+            try:
+                async with self._channel([("grpc.use_local_subchannel_pool", 1)]) as channel:
+                    stub = fleet_pb2_grpc.FleetStub(channel)
+                    request = renewal_request(self._credentials)
+                    reply: fleet_pb2.EnrollResponse = await stub.Enroll(  # pyright: ignore[reportGeneralTypeIssues]
+                        request, timeout=RENEWAL_TIMEOUT_S
+                    )
+                self._credentials = keep_renewed(self._credentials, reply)
+                _log.info("the certificate was renewed until %s", f"{self._credentials.ends:%Y-%m-%d %H:%M}")
+            except (grpc.aio.AioRpcError, EnrolmentError) as error:
+                told = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+                _log.warning("the certificate could not be renewed, trying again: %s", told)
+                await asyncio.sleep(min(RENEWAL_RETRY_S, max(0.2, -due_s / 10)))
 
     def _on_welcome(self, welcome: fleet_pb2.Welcome) -> None:
         _log.info("connected to the coordinator at %s (version %s)", self._address, welcome.version)

@@ -11,6 +11,7 @@ from harness_coordinator.settings import DEFAULT_LISTEN
 
 from harness_cli.agent_telemetry import doctor, sample
 from harness_cli.failure import bad_input
+from harness_cli.join_token import read_token
 from harness_cli.state_directory import make_state_directory, state_directory
 
 DEFAULT_POLL_HZ = 20.0
@@ -44,13 +45,30 @@ agent.add_command(sample)
     type=click.FloatRange(0.1, 1000),
     help="Polls a second of a source whose own period is not known.",
 )
+@click.option(
+    "--join-token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="File with the join token, for the first start on a network. [env: HARNESS_JOIN_TOKEN holds it instead]",
+)
+@click.option(
+    "--enrolment",
+    default="",
+    metavar="HOST:PORT",
+    help="Where the coordinator takes join tokens; default: the port after --coordinator.",
+)
 def run(
-    coordinator: str, name: str | None, labels: tuple[str, ...], state_dir: Path | None, hz: float
+    coordinator: str,
+    name: str | None,
+    labels: tuple[str, ...],
+    state_dir: Path | None,
+    hz: float,
+    join_token_file: Path | None,
+    enrolment: str,
 ) -> None:
     """Serve a coordinator until stopped: sample this machine's power and run the engines it leases."""
     from harness_agent.daemon import AgentConfig, AgentError, run_agent
 
-    if ":" not in coordinator:
+    if not coordinator.rpartition(":")[2].isdigit():
         raise bad_input(f"--coordinator takes HOST:PORT, not {coordinator!r}")
     folder = make_state_directory(state_dir or state_directory("agent"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -60,6 +78,8 @@ def run(
         labels=parse_labels(labels),
         state_dir=folder,
         poll_hz=hz,
+        join_token=read_token(join_token_file),
+        enrolment=enrolment,
     )
     try:
         code = run_agent(config)

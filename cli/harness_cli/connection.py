@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import grpc
+from harness_agent.enrolment import Credentials, renew, tls_options
+from harness_agent.errors import EnrolmentError
 from harness_coordinator.settings import DEFAULT_LISTEN, MAX_MESSAGE_BYTES
 from harness_proto.v1 import jobs_pb2_grpc
 
@@ -40,6 +44,60 @@ def database_option(command: F) -> F:
     )(command)
 
 
+def administrator_options(command: F) -> F:
+    """Add `--db` and `--state-dir`: whoever can write the coordinator's database administers the fleet."""
+    with_folder = click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path),
+        help="The coordinator's state directory; default: the one of `harness coordinator run`.",
+    )(command)
+    return click.option(
+        "--db",
+        "database_url",
+        envvar="HARNESS_DB",
+        metavar="URL",
+        help="The coordinator's database; default: harness.db in its state directory. [env: HARNESS_DB]",
+    )(with_folder)
+
+
+def credentials_folder(address: str) -> Path:
+    """Return where this person's certificate for a coordinator is kept; HARNESS_TLS_DIR moves all of them."""
+    named = os.environ.get("HARNESS_TLS_DIR")
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    root = Path(named) if named else base / "joule-harness" / "tls"
+    return root / address.replace(":", "_").replace("/", "_")
+
+
+def open_channel(address: str, options: list[tuple[str, Any]]) -> grpc.Channel:
+    """Open a channel with this person's certificate, renewed when due; without one only to loopback.
+
+    Raises:
+        Failure: there is no usable certificate for a coordinator on a network.
+    """
+    try:
+        credentials = Credentials.load(credentials_folder(address))
+        if credentials is not None and credentials.expired():
+            raise EnrolmentError(
+                f"Your certificate for {address} ended on {credentials.ends:%Y-%m-%d}; ask for a join token"
+                " and run: harness login"
+            )
+        if credentials is not None and credentials.renewal_due_s() <= 0:
+            with contextlib.suppress(EnrolmentError):  # the next command tries again
+                credentials = renew(credentials, address)
+    except EnrolmentError as error:
+        raise unreachable(str(error)) from None
+    if credentials is not None:
+        secured = credentials.channel_credentials()
+        return grpc.secure_channel(address, secured, options=[*options, *tls_options()])
+    host = address.rpartition(":")[0].strip("[]")
+    if host not in {"localhost", "::1"} and not host.startswith("127."):
+        raise unreachable(
+            f"You have no certificate for the coordinator at {address}; ask its administrator for a join token"
+            f" (harness token create --role submitter) and run: harness login --coordinator {address}"
+        )
+    return grpc.insecure_channel(address, options=options)
+
+
 @contextlib.contextmanager
 def jobs_stub(address: str) -> Iterator[jobs_pb2_grpc.JobsStub]:
     """Open a channel to the coordinator's Jobs service; gRPC errors become plain failures."""
@@ -50,7 +108,7 @@ def jobs_stub(address: str) -> Iterator[jobs_pb2_grpc.JobsStub]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.enable_http_proxy", 0),
     ]
-    with grpc.insecure_channel(address, options=options) as channel:
+    with open_channel(address, options) as channel:
         try:
             yield jobs_pb2_grpc.JobsStub(channel)
         except grpc.RpcError as error:
@@ -62,9 +120,10 @@ def explain(error: grpc.RpcError, address: str) -> Failure:
     code = error.code() if isinstance(error, grpc.Call) else None
     details = (error.details() if isinstance(error, grpc.Call) else None) or str(error)
     if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        login = "" if credentials_folder(address).exists() else "; if it uses TLS, run `harness login` first"
         return unreachable(
             f"No coordinator answers at {address}; start one with `harness coordinator run`,"
-            " or name another with --coordinator"
+            f" or name another with --coordinator{login}"
         )
     if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
         return unreachable(f"The coordinator at {address} does not allow this: {details}")

@@ -24,3 +24,13 @@ def make_state_directory(folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise bad_input(f"--state-dir {folder}: cannot be written to")
     return folder
+
+
+def tls_directory(state_dir: Path) -> Path:
+    """Return the folder of keys and certificates below a state directory."""
+    return state_dir / "tls"
+
+
+def own_database(database_url: str | None, state_dir: Path | None) -> str:
+    """Return the database that an administrator's command works on: the one named, or the coordinator's default."""
+    return database_url or f"sqlite:///{(state_dir or state_directory('coordinator')) / 'harness.db'}"

@@ -16,7 +16,9 @@ from harness_store import events, fleet, leases, runs
 from harness_store.errors import StoreError
 
 from harness_coordinator.dispatch import Dispatcher
+from harness_coordinator.enrolment import Enrolment, answer
 from harness_coordinator.ingest import apply_messages
+from harness_coordinator.roles import Caller, Gate
 from harness_coordinator.sample_intake import take_samples
 from harness_coordinator.sessions import AgentSession, Sessions, devices_of
 from harness_coordinator.settings import RETRY_DELAYS_S, CoordinatorSettings
@@ -28,6 +30,10 @@ MAX_PENDING_MESSAGES = 256
 """Messages of one session applied in one transaction."""
 
 _log = logging.getLogger(__name__)
+
+
+class ForeignBatchError(Exception):
+    """An agent sent samples in another agent's name."""
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
@@ -42,6 +48,8 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         settings: CoordinatorSettings,
         coordinator_id: str,
         runs_over: asyncio.Event,
+        gate: Gate,
+        enrolment: Enrolment | None,
     ) -> None:
         self._writes = writes
         self._sessions = sessions
@@ -49,6 +57,20 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self._settings = settings
         self._coordinator_id = coordinator_id
         self._runs_over = runs_over
+        self._gate = gate
+        self._enrolment = enrolment
+
+    async def Enroll(  # noqa: N802 - the name is the wire's
+        self, request: fleet_pb2.EnrollRequest, context: grpc.aio.ServicerContext
+    ) -> fleet_pb2.EnrollResponse:
+        """Renew the caller's certificate; the first one is had at the enrolment address."""
+        caller = await self._gate.caller(context)
+        if caller is None or self._enrolment is None:
+            return await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "this coordinator listens on loopback without TLS: no certificate is needed",
+            )
+        return await answer(self._enrolment.renew(request, caller), context, context.peer())
 
     async def Session(  # noqa: N802 - the name is the wire's
         self, request_iterator: AsyncIterator[fleet_pb2.AgentMessage], context: grpc.aio.ServicerContext
@@ -59,6 +81,13 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a session begins with a hello")
             return
         hello = first.hello
+        caller = await self._gate.caller(context)
+        if caller is not None and hello.agent_id != caller.subject:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate is agent {caller.subject}'s, and the hello says {hello.agent_id}",
+            )
+            return
         try:
             await self._writes.run(lambda c: self._register(c, hello))
         except StoreError as error:
@@ -106,9 +135,13 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self, request_iterator: AsyncIterator[telemetry_pb2.SampleBatch], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[telemetry_pb2.SampleAck]:
         """Store sample batches and acknowledge them once they are on disk."""
+        caller = await self._gate.caller(context)
+        batches = request_iterator if caller is None else _own_batches(request_iterator, caller)
         try:
-            async for ack in take_samples(request_iterator, self._writes):
+            async for ack in take_samples(batches, self._writes):
                 yield ack
+        except ForeignBatchError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the agent keeps its samples and tries again
             _log.error("samples were not stored: %s", error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"samples were not stored: {error}")
@@ -247,3 +280,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 self._runs_over.set()
             session.wants_new_run = True
         self._dispatcher.wake()
+
+
+async def _own_batches(
+    batches: AsyncIterator[telemetry_pb2.SampleBatch], caller: Caller
+) -> AsyncIterator[telemetry_pb2.SampleBatch]:
+    async for batch in batches:
+        if batch.agent_id != caller.subject:
+            raise ForeignBatchError(
+                f"the certificate is agent {caller.subject}'s, and a sample batch says {batch.agent_id}"
+            )
+        yield batch

@@ -57,6 +57,7 @@ async def take_samples(
             last = {(b.boot_id, b.source_id): b.seq for b in taken}
             for (boot_id, source_id), seq in last.items():
                 yield telemetry_pb2.SampleAck(boot_id=boot_id, source_id=source_id, seq=seq)
+        await filler
     finally:
         filler.cancel()
 

@@ -8,22 +8,28 @@ import logging
 import signal
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 from harness_proto.v1 import fleet_pb2_grpc, jobs_pb2_grpc
 from harness_store.database import Store, open_store
 
+from harness_coordinator.authority import Authority, ServerFiles
 from harness_coordinator.dispatch import Dispatcher
+from harness_coordinator.enrolment import MAX_REQUEST_BYTES, MAX_TOGETHER, Enrolment, EnrolmentService
 from harness_coordinator.fleet_service import FleetService
 from harness_coordinator.housekeeping import Housekeeper
 from harness_coordinator.jobs_service import JobsService
 from harness_coordinator.measuring import Measurer
+from harness_coordinator.repeating import repeat
+from harness_coordinator.roles import Gate, Roster
 from harness_coordinator.sessions import Sessions
-from harness_coordinator.settings import MAX_MESSAGE_BYTES, CoordinatorSettings
+from harness_coordinator.settings import MAX_MESSAGE_BYTES, ROSTER_EVERY_S, CoordinatorSettings
 from harness_coordinator.write_queue import WriteQueue
 
 STOP_GRACE_S = 2.0
 KEEPALIVE_MS = 20_000
+MAX_METADATA_BYTES = 16 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -32,43 +38,61 @@ class ListenError(Exception):
     """The address cannot be listened on."""
 
 
-async def serve(settings: CoordinatorSettings, *, on_ready: Callable[[str], None] = lambda _: None) -> None:
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a coordinator answers."""
+
+    address: str
+    enrolment: str | None
+    """For machines without a certificate; None without TLS."""
+
+
+async def serve(
+    settings: CoordinatorSettings, *, on_ready: Callable[[Listening], None] = lambda _: None
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         settings: where to listen and which database to use.
-        on_ready: called with the bound HOST:PORT once agents and people can connect.
+        on_ready: called with the bound addresses once agents and people can connect.
 
     Raises:
         ListenError: the address is taken or not ours, or would be open to a network without TLS.
+        AuthorityError: the files for TLS are damaged or readable by others.
         StoreError: the database cannot be used.
     """
-    check_loopback(settings.listen)
+    authority = None if settings.tls_dir is None else Authority.load(settings.tls_dir)
+    files = None if authority is None else authority.server_files()
+    if authority is None:
+        check_loopback(settings.listen)
     store = open_store(settings.database_url)
     writes = WriteQueue(store)
     try:
-        await _serve(store, writes, settings, on_ready)
+        await _serve(store, writes, settings, on_ready, authority, files)
     finally:
         writes.close()
         store.close()
 
 
 async def _serve(
-    store: Store, writes: WriteQueue, settings: CoordinatorSettings, on_ready: Callable[[str], None]
+    store: Store,
+    writes: WriteQueue,
+    settings: CoordinatorSettings,
+    on_ready: Callable[[Listening], None],
+    authority: Authority | None,
+    files: ServerFiles | None,
 ) -> None:
     sessions = Sessions()
     runs_over = asyncio.Event()
     dispatcher = Dispatcher(store, writes, sessions, settings)
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
-            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ("grpc.so_reuseport", 0),
-        ]
+    roster = None if authority is None else Roster(store)
+    enrolment = (
+        None
+        if authority is None or roster is None
+        else Enrolment(authority, writes, roster, settings.certificate_days)
     )
+    gate = Gate(roster)
+    server = grpc.aio.server(options=_options(MAX_MESSAGE_BYTES), interceptors=[gate])
     fleet_pb2_grpc.add_FleetServicer_to_server(
         FleetService(
             writes=writes,
@@ -77,20 +101,34 @@ async def _serve(
             settings=settings,
             coordinator_id=uuid.uuid4().hex[:12],
             runs_over=runs_over,
+            gate=gate,
+            enrolment=enrolment,
         ),
         server,
     )
     jobs_pb2_grpc.add_JobsServicer_to_server(
         JobsService(store=store, writes=writes, sessions=sessions, dispatcher=dispatcher), server
     )
-    address = _bind(server, settings.listen)
-    await server.start()
+    address = _bind(server, settings.listen, files, clients_have_certificates=True)
+    servers = [server]
+    enrolment_address = None
+    if enrolment is not None and files is not None:
+        entrance = grpc.aio.server(options=_options(MAX_REQUEST_BYTES), maximum_concurrent_rpcs=MAX_TOGETHER)
+        fleet_pb2_grpc.add_FleetServicer_to_server(EnrolmentService(enrolment), entrance)
+        listen = settings.listen_enrolment or _next_port(settings.listen)
+        enrolment_address = _bind(entrance, listen, files, clients_have_certificates=False)
+        servers.append(entrance)
+    for each in servers:
+        await each.start()
     loops = [
         asyncio.create_task(dispatcher.run(), name="dispatch"),
         asyncio.create_task(Measurer(store, writes, settings, runs_over).run(), name="measure"),
         asyncio.create_task(Housekeeper(writes, dispatcher, settings, runs_over).run(), name="housekeep"),
     ]
-    on_ready(address)
+    if roster is not None:
+        await asyncio.to_thread(roster.load)
+        loops.append(asyncio.create_task(_reload(roster), name="roster"))
+    on_ready(Listening(address, enrolment_address))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -100,10 +138,14 @@ async def _serve(
         await stop.wait()
     finally:
         _log.info("stopping")
-        await server.stop(STOP_GRACE_S)
+        await asyncio.gather(*(each.stop(STOP_GRACE_S) for each in servers))
         for task in loops:
             task.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def _reload(roster: Roster) -> None:
+    await repeat("reading the certificates", lambda: asyncio.to_thread(roster.load), ROSTER_EVERY_S)
 
 
 def check_loopback(listen: str) -> None:
@@ -112,14 +154,43 @@ def check_loopback(listen: str) -> None:
     if not (host in {"localhost", "::1"} or host.startswith("127.")):
         raise ListenError(
             f"--listen {listen}: without TLS the coordinator listens on loopback only (127.0.0.1:PORT);"
-            " reach it from other machines through an SSH tunnel"
+            " run `harness coordinator init` once, which makes the certificates, and start it again"
         )
 
 
-def _bind(server: grpc.aio.Server, listen: str) -> str:
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _next_port(listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    return f"{host}:{int(port) + 1 if int(port) else 0}"
+
+
+def _bind(
+    server: grpc.aio.Server, listen: str, files: ServerFiles | None, *, clients_have_certificates: bool
+) -> str:
     host, _, port = listen.rpartition(":")
     try:
-        bound = server.add_insecure_port(listen)
+        if files is None:
+            bound = server.add_insecure_port(listen)
+        else:
+            bound = server.add_secure_port(
+                listen,
+                grpc.ssl_server_credentials(
+                    [(files.key, files.chain)],
+                    root_certificates=files.ca if clients_have_certificates else None,
+                    require_client_auth=clients_have_certificates,
+                ),
+            )
     except RuntimeError:
         bound = 0
     if bound == 0:
