@@ -1,0 +1,76 @@
+"""The faults of the table in docs/fleet.md, with real processes over TLS; `make test-fleet` runs the long form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.harness_processes import wait_for
+from tests.fleet.secure_fleet import SecureFleet
+from tests.fleet.storm import Storm, assert_whole
+from tests.fleet.test_security import fuzz
+
+LONG = os.environ.get("HARNESS_LONG") == "1"
+long_form = pytest.mark.skipif(not LONG, reason="the long form is run by `make test-fleet`")
+
+
+@pytest.fixture
+def storm(tmp_path: Path) -> Iterator[Storm]:
+    """Yield a fleet at rest."""
+    made = Storm(tmp_path, seed=int(os.environ.get("HARNESS_SEED", "1")))
+    yield made
+    assert made.close() == []
+
+
+def test_one_job_goes_through_every_fault_whole(storm: Storm) -> None:
+    job_id = storm.submit(60)
+    for fault in storm.faults():
+        storm.wait_for_progress(job_id, 4)
+        fault()
+    assert_whole(storm, job_id, 60)
+
+
+@long_form
+@pytest.mark.timeout(3600)
+def test_twenty_rounds_of_kill_9(storm: Storm) -> None:
+    job_id = storm.submit(500)
+    victims = [storm.kill_agent, storm.kill_engine, storm.kill_coordinator]
+    for _ in range(20):
+        storm.wait_for_progress(job_id, storm.chance.randrange(1, 20))
+        storm.chance.choice(victims)()
+    assert_whole(storm, job_id, 500)
+
+
+@long_form
+@pytest.mark.timeout(900)
+def test_a_link_cut_for_a_minute_under_load(storm: Storm) -> None:
+    job_id = storm.submit(300)
+    storm.wait_for_progress(job_id, 10)
+    storm.cut_link(60.0)
+    assert_whole(storm, job_id, 300)
+
+
+def test_a_second_agent_under_a_taken_name_waits_and_takes_no_work(own_fleet: SecureFleet) -> None:
+    own_fleet.start_coordinator()
+    own_fleet.log_in()
+    own_fleet.join("box")
+    token = own_fleet.folder / "twin-token"
+    token.write_text(own_fleet.token("agent"))
+    own_fleet._start(
+        "twin", "agent", "run", "--coordinator", own_fleet.address, "--name", "box",
+        "--state-dir", str(own_fleet.folder / "twin"), "--join-token-file", str(token),
+        "--enrolment", own_fleet.enrolment,
+    )  # fmt: skip
+    wait_for(lambda: "belongs to another agent" in own_fleet.log("twin"), "the twin is told")
+    assert own_fleet.run("agents", "--format", "json").stdout.count('"agent_id"') == 1
+    assert own_fleet.processes["box"].poll() is None
+
+
+@long_form
+@pytest.mark.timeout(1800)
+def test_ten_thousand_malformed_messages(own_fleet: SecureFleet) -> None:
+    own_fleet.start_coordinator()
+    fuzz(own_fleet, rounds=5000)
