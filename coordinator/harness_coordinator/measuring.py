@@ -12,9 +12,17 @@ from harness_store.database import Store
 from harness_store.late_samples import reopen_where_samples_arrived
 from sqlalchemy import Connection
 
+from harness_coordinator.energy.records import EnergyError
+from harness_coordinator.live_energy import LiveRun
 from harness_coordinator.repeating import repeat
 from harness_coordinator.run_energy import compute_run_energy
-from harness_coordinator.settings import LATE_SAMPLES_QUIET_NS, MEASURE_EVERY_S, CoordinatorSettings
+from harness_coordinator.sessions import Sessions
+from harness_coordinator.settings import (
+    LATE_SAMPLES_QUIET_NS,
+    LIVE_EVERY_S,
+    MEASURE_EVERY_S,
+    CoordinatorSettings,
+)
 from harness_coordinator.write_queue import WriteQueue
 
 _log = logging.getLogger(__name__)
@@ -24,16 +32,27 @@ class Measurer:
     """One loop over runs whose energy is pending."""
 
     def __init__(
-        self, store: Store, writes: WriteQueue, settings: CoordinatorSettings, runs_over: asyncio.Event
+        self,
+        store: Store,
+        writes: WriteQueue,
+        sessions: Sessions,
+        settings: CoordinatorSettings,
+        runs_over: asyncio.Event,
     ) -> None:
         self._store = store
         self._writes = writes
+        self._sessions = sessions
         self._settings = settings
         self._runs_over = runs_over
+        self._live: dict[str, LiveRun | None] = {}
+        """Runs that are on by id; None for one whose joules only its end can tell."""
 
     async def run(self) -> None:
         """Measure until cancelled."""
-        await repeat("measuring", self.round, MEASURE_EVERY_S, self._runs_over)
+        await asyncio.gather(
+            repeat("measuring", self.round, MEASURE_EVERY_S, self._runs_over),
+            repeat("live measuring", self.live_round, LIVE_EVERY_S),
+        )
 
     async def round(self) -> None:
         """Measure every run that is ready for it."""
@@ -43,6 +62,41 @@ class Measurer:
         for run_id in await asyncio.to_thread(self._ready):
             rows = await asyncio.to_thread(self._compute, run_id)
             await self._writes.run(lambda c, r=rows: store_energy(c, r))
+
+    async def live_round(self) -> None:
+        """Give the runs of agents that are connected here provisional joules, as far as all is known."""
+        for run_id, rows in await asyncio.to_thread(self._advance_live):
+            await self._writes.run(
+                lambda c, i=run_id, r=rows: measurements.add_provisional(c, i, r, now_ns=time.time_ns())
+            )
+
+    def _advance_live(self) -> list[tuple[str, list[measurements.NewMeasurement]]]:
+        found: list[tuple[str, list[measurements.NewMeasurement]]] = []
+        with self._store.read() as connection:
+            on = {
+                run.run_id: run
+                for run in runs.active_runs(connection, [s.agent_id for s in self._sessions.all()])
+                if run.ready_ns is not None and run.watermark_ns is not None and run.energy_state != "none"
+            }
+            for run_id in [i for i in self._live if i not in on]:
+                del self._live[run_id]
+            for run_id, run in on.items():
+                rows = self._advance_one(connection, run_id, run.watermark_ns or 0)
+                if rows:
+                    found.append((run_id, rows))
+        return found
+
+    def _advance_one(
+        self, connection: Connection, run_id: str, watermark_ns: int
+    ) -> list[measurements.NewMeasurement]:
+        try:
+            live = self._live[run_id] if run_id in self._live else LiveRun(connection, run_id)
+            self._live[run_id] = live
+            return live.advance(connection, watermark_ns) if live else []
+        except EnergyError as error:
+            _log.warning("run %s has no joules before its end: %s", run_id, error)
+            self._live[run_id] = None
+            return []
 
     def _ready(self) -> list[str]:
         with self._store.read() as connection:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from harness_store import fleet, generations, jobs, measurements, runs, segments
@@ -17,20 +15,23 @@ from harness_coordinator.energy.records import (
     BadSamplesError,
     ConservationError,
     QueryColumns,
-    SampleColumns,
     SourceEnergy,
 )
 from harness_coordinator.energy.window_stats import WindowStats, window_stats
+from harness_coordinator.run_columns import (
+    WATTS,
+    Columns,
+    known,
+    query_columns,
+    sample_columns,
+    with_power,
+)
 from harness_coordinator.source_records import traits_of
 
 MARGIN_NS = 3_000_000_000
 """Samples around the run that make its edges sharp: three periods of a 1 s sensor."""
 
 MB = 1e6
-WATTS = "watts"
-"""Column that `with_power` adds."""
-
-Columns = Mapping[str, NDArray[np.generic]]
 
 
 def compute_run_energy(
@@ -60,7 +61,7 @@ def compute_run_energy(
     if window[1] <= window[0]:
         rows.reason = "the run has no duration"
         return rows
-    columns = _query_columns(queries)
+    columns = query_columns(queries)
     baselines = runs.baselines(connection, run_id)
     roles = [(s, "primary") for s in json.loads(run.source_ids_json or "[]")]
     roles += [(s, "host") for s in json.loads(run.host_source_ids_json or "[]")]
@@ -86,7 +87,7 @@ def compute_run_energy(
         try:
             energy = measure_source(
                 traits_of(record),
-                _sample_columns(samples),
+                sample_columns(samples),
                 columns,
                 window,
                 baselines,
@@ -103,25 +104,6 @@ def compute_run_energy(
     return rows
 
 
-def with_power(samples: Columns) -> Columns:
-    """Return columns with the power that watts are described by: the sensor's, else the counter's slope.
-
-    The slope between two changes of a counter stands at the later one; polls between changes stay absent, since
-    a repeated value is no news.
-    """
-    for name in ("power_w", "power_avg_w"):
-        if name in samples and np.isfinite(np.asarray(samples[name], np.float64)).any():
-            return {**samples, WATTS: np.asarray(samples[name], np.float64)}
-    if "energy_j" not in samples:
-        return samples
-    t_s = np.asarray(samples["t_ns"], np.int64) * 1e-9
-    energy = np.asarray(samples["energy_j"], np.float64)
-    slope = np.full(t_s.size, np.nan)
-    changed = np.flatnonzero(np.diff(energy, prepend=energy[:1]) > 0)
-    slope[changed[1:]] = np.diff(energy[changed]) / np.diff(t_s[changed])
-    return {**samples, WATTS: slope}
-
-
 def _end_ns(connection: Connection, run: runs.RunRow, queries: Sequence[generations.RunQuery]) -> int:
     """Return the end of the run's accounting: what its agent said, else the last thing known of it."""
     if run.end_ns is not None:
@@ -133,37 +115,6 @@ def _end_ns(connection: Connection, run: runs.RunRow, queries: Sequence[generati
         )
         last = max(last, covered or 0)
     return last
-
-
-def _query_columns(queries: Sequence[generations.RunQuery]) -> QueryColumns:
-    def tokens(value: int | None) -> float:
-        return math.nan if value is None else float(value)
-
-    return QueryColumns(
-        start_ns=np.array([q.start_ns for q in queries], np.int64),
-        first_token_ns=np.array([q.first_token_ns or 0 for q in queries], np.int64),
-        end_ns=np.array([q.end_ns for q in queries], np.int64),
-        prompt_tokens=np.array([tokens(q.prompt_tokens) for q in queries], np.float64),
-        output_tokens=np.array([tokens(q.output_tokens) for q in queries], np.float64),
-        chunk_ns=[np.asarray(q.chunk_ns, np.int64) for q in queries],
-        counted=np.array([q.counted for q in queries], np.bool_),
-    )
-
-
-def _sample_columns(samples: Columns) -> SampleColumns:
-    t_ns = np.asarray(samples["t_ns"], np.int64)
-    empty_f, empty_i = np.zeros(0), np.zeros(0, np.int64)
-    power = samples.get("power_w")
-    if power is None or not np.isfinite(np.asarray(power, np.float64)).any():
-        power = samples.get("power_avg_w", empty_f)
-    return SampleColumns(
-        t_ns=t_ns,
-        energy_j=np.asarray(samples.get("energy_j", empty_f), np.float64),
-        power_w=np.asarray(power, np.float64),
-        half_width_ns=np.asarray(samples.get("half_width_ns", empty_i), np.int64),
-        interval_ns=np.asarray(samples.get("interval_ns", empty_i), np.int64),
-        throttle_bits=np.asarray(samples.get("throttle_bits", empty_i), np.int64),
-    )
 
 
 def _add_rows(
@@ -293,13 +244,3 @@ def _named(prefix: str, stats: WindowStats | None, i: int) -> dict[str, float | 
         return {f"{prefix}_{n}": None for n in names}
     values = (stats.average[i], stats.largest[i], stats.median[i], stats.smallest[i])
     return {f"{prefix}_{n}": known(v) for n, v in zip(names, values, strict=True)}
-
-
-def known(value: float) -> float | None:
-    """Return a plain float, or None for what is not known."""
-    return float(value) if math.isfinite(value) else None
-
-
-def now_realtime_ns() -> int:
-    """Return the time that rows are stamped with."""
-    return time.time_ns()

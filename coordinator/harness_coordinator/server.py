@@ -122,7 +122,7 @@ async def _serve(
         await each.start()
     loops = [
         asyncio.create_task(dispatcher.run(), name="dispatch"),
-        asyncio.create_task(Measurer(store, writes, settings, runs_over).run(), name="measure"),
+        asyncio.create_task(Measurer(store, writes, sessions, settings, runs_over).run(), name="measure"),
         asyncio.create_task(Housekeeper(writes, dispatcher, settings, runs_over).run(), name="housekeep"),
     ]
     if roster is not None:

@@ -23,6 +23,9 @@ RETRY_DELAYS_S = (2.0, 10.0, 60.0)
 
 MEASURE_EVERY_S = 1.0
 
+LIVE_EVERY_S = 2.0
+"""Provisional joules of runs that are on; agents' samples and watermarks arrive every second or slower."""
+
 LATE_SAMPLES_QUIET_NS = 5_000_000_000
 """Samples that arrive late are waited for until none came for this long; then the run is computed once more."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from harness_store.chunk_times import decode_times, encode_times
 from harness_store.models import Generation
@@ -73,35 +74,48 @@ def record_generation(connection: Connection, generation: NewGeneration) -> bool
 
 def run_queries(connection: Connection, run_id: str) -> list[RunQuery]:
     """Return everything that ran in a run, warm-up and failed queries included, by start time."""
+    query = _queries_of(run_id).order_by(Generation.start_ns, Generation.task_id, Generation.attempt)
+    return [_run_query(row) for row in connection.execute(query)]
+
+
+def queries_received_since(
+    connection: Connection, run_id: str, after_realtime_ns: int
+) -> list[tuple[int, RunQuery]]:
+    """Return what of a run was received after a time, with when it was; the cost is that of what is returned."""
     g = Generation
     query = (
-        select(
-            g.task_id,
-            g.attempt,
-            g.warmup,
-            g.counted,
-            g.start_ns,
-            g.first_token_ns,
-            g.end_ns,
-            g.prompt_tokens,
-            g.output_tokens,
-            g.chunk_ns,
-        )
-        .where(g.run_id == run_id)
-        .order_by(g.start_ns, g.task_id, g.attempt)
+        _queries_of(run_id).where(g.received_realtime_ns > after_realtime_ns).order_by(g.received_realtime_ns)
     )
-    return [
-        RunQuery(
-            task_id=row.task_id,
-            attempt=row.attempt,
-            warmup=row.warmup,
-            counted=row.counted,
-            start_ns=row.start_ns,
-            first_token_ns=row.first_token_ns,
-            end_ns=row.end_ns,
-            prompt_tokens=row.prompt_tokens,
-            output_tokens=row.output_tokens,
-            chunk_ns=decode_times(row.chunk_ns),
-        )
-        for row in connection.execute(query)
-    ]
+    return [(row.received_realtime_ns, _run_query(row)) for row in connection.execute(query)]
+
+
+def _queries_of(run_id: str) -> Any:
+    g = Generation
+    return select(
+        g.task_id,
+        g.attempt,
+        g.warmup,
+        g.counted,
+        g.start_ns,
+        g.first_token_ns,
+        g.end_ns,
+        g.prompt_tokens,
+        g.output_tokens,
+        g.chunk_ns,
+        g.received_realtime_ns,
+    ).where(g.run_id == run_id)
+
+
+def _run_query(row: Row[Any]) -> RunQuery:
+    return RunQuery(
+        task_id=row.task_id,
+        attempt=row.attempt,
+        warmup=row.warmup,
+        counted=row.counted,
+        start_ns=row.start_ns,
+        first_token_ns=row.first_token_ns,
+        end_ns=row.end_ns,
+        prompt_tokens=row.prompt_tokens,
+        output_tokens=row.output_tokens,
+        chunk_ns=decode_times(row.chunk_ns),
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, delete, insert, update
 
 from harness_store.models import Measurement, Run, RunEnergy, TaskHost
-from harness_store.rows import as_row, chunks
+from harness_store.rows import as_row, chunks, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +126,21 @@ def replace_run_energy(connection: Connection, rows: RunEnergyRows, *, now_ns: i
     connection.execute(
         update(Run).where(Run.run_id == run_id).values(energy_state=state, energy_reason=rows.reason or None)
     )
+
+
+def add_provisional(
+    connection: Connection, run_id: str, rows: Sequence[NewMeasurement], *, now_ns: int
+) -> None:
+    """Add joules of queries of a run that is still on; its final rows will take their place.
+
+    Nothing is added to a run whose energy is computed already.
+    """
+    changed = connection.execute(
+        update(Run)
+        .where(Run.run_id == run_id, Run.energy_state.in_(("pending", "provisional")))
+        .values(energy_state="provisional")
+    )
+    if changed.rowcount != 1:
+        return
+    stamp = {"run_id": run_id, "final": False, "computed_realtime_ns": now_ns}
+    upsert(connection, Measurement, [{**as_row(row), **stamp} for row in rows])

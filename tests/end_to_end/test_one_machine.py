@@ -53,6 +53,30 @@ def test_a_measured_job_yields_rows_that_add_up_to_the_device(
     assert 9 < total["baseline_w"] < 55
 
 
+def test_joules_are_there_before_the_job_is_over_and_say_that_they_are_provisional(
+    measured_harness: Harness, tmp_path: Path
+) -> None:
+    harness = measured_harness
+    harness.start_coordinator()
+    harness.start_agent()
+    burning = {"tokens": 10, "token_s": 0.05, "burn": True}
+    models = [{"id": "stand-in", "engine": "stub", "device": "cpu", "engine_args": burning}]
+    job = write_job(tmp_path, queries=24, energy="measured", models=models, concurrency=1, baseline_s=1)
+    job_id = harness.submit(job)
+
+    def live_rows() -> list[dict[str, object]]:
+        return [r for r in harness.results(job_id) if r["joules"] is not None]
+
+    live = wait_for(live_rows, "a query has joules")
+    assert harness.job(job_id)["summary"]["state"] == "active"
+    assert all("provisional" in str(r["flags"]) and not r["final"] for r in live)
+    harness.wait_until_over(job_id)
+    final = {r["query_id"]: r for r in harness.results(job_id)}
+    assert all(r["final"] and "provisional" not in str(r["flags"]) for r in final.values())
+    for row in live:
+        assert row["joules"] == pytest.approx(final[row["query_id"]]["joules"], rel=0.25)
+
+
 def test_an_estimate_is_never_shown_as_a_measurement(harness: Harness, tmp_path: Path) -> None:
     harness.start_coordinator()
     harness.start_agent()

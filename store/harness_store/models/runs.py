@@ -91,4 +91,7 @@ class Generation(Base):
     engine_decode_s: Mapped[float | None]
     received_realtime_ns: Mapped[int]
 
-    __table_args__ = (Index(None, "run_id", "counted"),)
+    __table_args__ = (
+        Index(None, "run_id", "counted"),
+        Index(None, "run_id", "received_realtime_ns"),
+    )
