@@ -13,6 +13,7 @@ from harness_backends.engines.stream_client import StreamClient
 from harness_backends.engines.stream_result import FailureKind, StreamFailure, StreamResult
 from harness_proto.v1 import fleet_pb2, work_pb2
 
+from harness_agent.arrivals import Punctuality, is_open, send_when_due
 from harness_agent.outbox import Outbox
 from harness_agent.run_reports import QueryFailure, task_update, to_generation, warmup_task
 from harness_agent.sample_gate import SampleGate
@@ -44,6 +45,7 @@ class Queries:
         *,
         timeout_s: float,
         retries: int,
+        arrivals: work_pb2.Arrivals | None = None,
     ) -> None:
         self._run_id = run_id
         self._client = client
@@ -53,6 +55,8 @@ class Queries:
         self._reports: set[asyncio.Task[None]] = set()
         self._timeout_s = timeout_s
         self._retries = retries
+        self._arrivals = arrivals or work_pb2.Arrivals()
+        self.punctuality = Punctuality()
         self._flying: dict[Key, _InFlight] = {}
         self._none_flying = asyncio.Event()
         self._none_flying.set()
@@ -99,9 +103,17 @@ class Queries:
 
         Args:
             queue: where tasks come from.
-            concurrency: how many are in flight together.
+            concurrency: how many are in flight together, unless queries arrive by a schedule.
             may_start: while cleared, no further task is taken.
         """
+
+        async def start(task: work_pb2.Task) -> None:
+            self._outbox.task_update(task_update(self._run_id, task, fleet_pb2.TaskUpdate.RUNNING))
+            await self._one(task, warmup=False)
+
+        if is_open(self._arrivals):
+            await send_when_due(queue, self._arrivals, may_start, start, self.punctuality)
+            return
 
         async def work() -> None:
             while True:
@@ -109,8 +121,7 @@ class Queries:
                 task = await queue.take()
                 if task is None:
                     return
-                self._outbox.task_update(task_update(self._run_id, task, fleet_pb2.TaskUpdate.RUNNING))
-                await self._one(task, warmup=False)
+                await start(task)
 
         await _together([work() for _ in range(concurrency)])
 
@@ -123,7 +134,16 @@ class Queries:
             self._report(task, StreamResult(now_ns, now_ns), failure, warmup=warmup)
             return
         start_ns = time.monotonic_ns()
-        query = asyncio.ensure_future(self._client.ask(messages, self._timeout_s, self._retries))
+        limit = task.query.max_output_tokens if task.query.HasField("max_output_tokens") else None
+        query = asyncio.ensure_future(
+            self._client.ask(
+                messages,
+                self._timeout_s,
+                self._retries,
+                output_limit=limit,
+                exact=limit is not None and self._arrivals.exact_output,
+            )
+        )
         flight = _InFlight(task, query, start_ns, warmup)
         self._flying[key_of(task)] = flight
         self._none_flying.clear()

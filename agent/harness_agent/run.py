@@ -21,6 +21,8 @@ from harness_backends.engines.stream_client import StreamClient
 from harness_backends.telemetry.source import SourceInfo
 from harness_proto.v1 import fleet_pb2, work_pb2
 
+from harness_agent.arrivals import tasks_ahead
+from harness_agent.engine_gauges import EngineGauges
 from harness_agent.outbox import Outbox
 from harness_agent.queries import Queries
 from harness_agent.run_reports import sampling_of, settings_json, task_update
@@ -68,11 +70,13 @@ class Run:
         self.settings = offer.settings
         self.loaded_model = ""
         self._around = surroundings
-        self.queue = TaskQueue(offer.settings.concurrency, lambda: on_low(self))
+        ahead = tasks_ahead(offer.settings.arrivals, offer.settings.concurrency)
+        self.queue = TaskQueue(ahead, lambda: on_low(self))
         self.queue.add(list(offer.tasks), last=offer.last)
         self._stop_reason = ""
         self._stopped = asyncio.Event()
         self.queries: Queries | None = None
+        self._gauges: EngineGauges | None = None
 
     @property
     def outbox(self) -> Outbox:
@@ -138,7 +142,7 @@ class Run:
             self._fail(str(failed), retryable=failed.retryable)
         else:
             self._release(self.queue.close())
-            self._report(Phase.ENDED, reason=self._stop_reason)
+            self._report(Phase.ENDED, reason=self._stop_reason, facts=self._seen())
         await asyncio.to_thread(self._around.flush_samples)
 
     async def _prepare(self) -> tuple[EnginePlan, RunSources]:
@@ -194,6 +198,11 @@ class Run:
         ready = self._update(Phase.READY)
         ready.load_s = load_s
         ready.facts.update(plan.facts)
+        if plan.facts_when_ready is not None:
+            with contextlib.suppress(EngineError):  # a model that runs needs no facts
+                ready.facts.update(await asyncio.to_thread(plan.facts_when_ready, engine.log_path))
+        if settings.model.precision:
+            ready.facts["precision"] = ready.facts.get("precision") or settings.model.precision
         self.outbox.run_update(ready)
         async with StreamClient(plan.base_url, plan.body, plan.headers, keep_alive=plan.keep_alive) as client:
             self.queries = Queries(
@@ -204,12 +213,24 @@ class Run:
                 SampleGate(self._around.flush_samples),
                 timeout_s=settings.query_timeout_s or DEFAULT_QUERY_TIMEOUT_S,
                 retries=plan.retries,
+                arrivals=settings.arrivals,
             )
             await self.queries.warm_up(settings.warmup, max(1, settings.concurrency))
             await self._baseline(engine)
-            await self.queries.serve(self.queue, max(1, settings.concurrency), self._around.may_start)
+            self._gauges = EngineGauges(plan)
+            sampling = asyncio.ensure_future(self._gauges.sample())
+            try:
+                await self.queries.serve(self.queue, max(1, settings.concurrency), self._around.may_start)
+            finally:
+                sampling.cancel()
+                await asyncio.gather(sampling, return_exceptions=True)
             await self._baseline(engine)
             await self.queries.settled()
+
+    def _seen(self) -> dict[str, str]:
+        """Return facts that are known only at the end: the engine's gauges and how well a schedule was kept."""
+        gauges = self._gauges.facts() if self._gauges is not None else {}
+        return gauges | (self.queries.punctuality.facts() if self.queries is not None else {})
 
     async def _baseline(self, engine: EngineProcess) -> None:
         if self.settings.baseline_s <= 0:

@@ -46,6 +46,7 @@ def settings_json(settings: work_pb2.RunSettings, plan: EnginePlan | None) -> st
             "engine_args": json.loads(settings.model.engine_args_json or "{}"),
             "engine": dict(plan.settings) if plan is not None else {},
             "concurrency": settings.concurrency,
+            "arrivals": MessageToDict(settings.arrivals, preserving_proto_field_name=True),
             "energy": settings.energy,
             "baseline_s": settings.baseline_s,
             "device_ids": list(settings.device_ids),

@@ -11,6 +11,7 @@ import click
 from harness_coordinator.jobfile import JobFile, JobFileError, load_job_file
 from harness_coordinator.query_file import QueryFileError, QueryRow, read_query_file
 from harness_coordinator.settings import SUBMIT_CHUNK_ROWS
+from harness_coordinator.trace_file import TraceFileError, queries_of_trace, read_trace, with_arrivals
 from harness_proto.v1 import jobs_pb2
 
 from harness_cli.connection import coordinator_option, jobs_stub
@@ -47,16 +48,27 @@ def read_job(job_file: Path) -> tuple[JobFile, list[QueryRow]]:
     """Read a job file and the queries it names; a path in it is relative to the job file."""
     try:
         job = load_job_file(job_file)
+        if job.dataset.synthetic:
+            return job, queries_of_trace(read_trace(_trace(job_file, job), job.dataset.limit))
         if job.dataset.path is None:
             return job, []
-        queries = Path(job.dataset.path)
-        if not queries.is_absolute():
-            queries = job_file.parent / queries
+        queries = job_file.parent / job.dataset.path
         if not queries.exists():
             raise bad_input(f"{job_file}: `dataset.path`: there is no file {queries}")
-        return job, read_query_file(queries, job.dataset.limit)
-    except (JobFileError, QueryFileError) as error:
+        rows = read_query_file(queries, job.dataset.limit)
+        if job.arrivals.kind == "recorded":
+            trace = _trace(job_file, job)
+            rows = with_arrivals(rows, read_trace(trace, len(rows)), str(trace))
+        return job, rows
+    except (JobFileError, QueryFileError, TraceFileError) as error:
         raise bad_input(str(error)) from None
+
+
+def _trace(job_file: Path, job: JobFile) -> Path:
+    trace = job_file.parent / (job.arrivals.trace or "")
+    if not trace.is_file():
+        raise bad_input(f"{job_file}: `arrivals.trace`: there is no file {trace}")
+    return trace
 
 
 def submit_messages(

@@ -19,6 +19,7 @@ from harness_coordinator.repeating import repeat
 from harness_coordinator.scheduler import Group, GroupKey, Lease, Plan, Run, plan, why_impossible
 from harness_coordinator.sessions import CPU_DEVICE_ID, Sessions, selector_of
 from harness_coordinator.settings import SCHEDULE_EVERY_S, CoordinatorSettings
+from harness_coordinator.trace_file import ARRIVAL_S, OUTPUT_TOKENS
 from harness_coordinator.write_queue import WriteQueue
 
 
@@ -131,6 +132,8 @@ class Dispatcher:
         session = self._sessions.get(lease.agent_id)
         if session is None:
             return None
+        spec = self.spec(connection, job_id)
+        entry = next(m for m in spec.models if m.id == model_id)
         run_id = lease.run_id or f"{job_id}-{uuid.uuid4().hex[:8]}"
         device_ids = [d for d in lease.device_ids if d != CPU_DEVICE_ID]
         if lease.run_id is None:
@@ -144,6 +147,7 @@ class Dispatcher:
                 boot_id=session.boot_id,
                 device_ids=list(lease.device_ids),
                 created_realtime_ns=now_ns,
+                energy=entry.energy_policy(spec.energy),
             )
         tasks = leases.lease_tasks(
             connection,
@@ -161,10 +165,8 @@ class Dispatcher:
             if lease.run_id is None:
                 runs.delete_run(connection, run_id)
             return None
-        spec = self.spec(connection, job_id)
-        offer = fleet_pb2.LeaseOffer(run_id=run_id, tasks=[_task(t) for t in tasks])
+        offer = fleet_pb2.LeaseOffer(run_id=run_id, tasks=[_task(t, spec) for t in tasks])
         if lease.run_id is None:
-            entry = next(m for m in spec.models if m.id == model_id)
             warmup = jobs.first_queries(connection, job_id, spec.warmup)
             offer.settings.CopyFrom(run_settings(job_id, spec, entry, device_ids, warmup))
         return offer
@@ -182,7 +184,7 @@ def requirement_of(spec: JobFile, entry: ModelEntry, hardware_index: int) -> Req
     return Requirement(
         engine=entry.engine,
         selector=selector,
-        energy=spec.energy,
+        energy=entry.energy_policy(spec.energy),
         device=device,
         device_count=parallel,
     )
@@ -197,6 +199,7 @@ def run_settings(
         engine=entry.engine,
         source=entry.source,
         engine_args_json=json.dumps(entry.engine_args),
+        precision=entry.precision,
     )
     for name, value in (
         ("params_b", entry.params_b),
@@ -206,7 +209,9 @@ def run_settings(
     ):
         if value is not None:
             setattr(model, name, value)
-    s = spec.sampling
+    s = spec.sampling.model_copy(update=entry.sampling.model_dump(exclude_none=True))
+    energy = entry.energy_policy(spec.energy)
+    arrivals = spec.arrivals
     sampling = work_pb2.SamplingSettings(
         temperature=s.temperature,
         top_p=s.top_p,
@@ -224,17 +229,28 @@ def run_settings(
         concurrency=spec.concurrency,
         query_timeout_s=spec.query_timeout_s,
         load_timeout_s=spec.load_timeout_s,
-        energy=spec.energy,
-        baseline_s=0.0 if spec.energy == "off" else spec.baseline_s,
+        energy=energy,
+        baseline_s=0.0 if energy == "off" else spec.baseline_s,
         warmup=[_query(q) for q in warmup],
         device_ids=device_ids,
+        arrivals=work_pb2.Arrivals(
+            kind=arrivals.kind,
+            rate_per_s=arrivals.rate_per_s or 0.0,
+            seed=arrivals.seed,
+            max_in_flight=arrivals.max_in_flight,
+            exact_output=arrivals.output == "exact",
+        ),
     )
 
 
-def _task(task: leases.LeasedTask) -> work_pb2.Task:
-    return work_pb2.Task(
-        task_id=task.task_id, attempt=task.attempt, repetition=task.repetition, query=_query(task)
-    )
+def _task(task: leases.LeasedTask, spec: JobFile) -> work_pb2.Task:
+    query = _query(task)
+    if spec.arrivals.kind == "recorded":
+        recorded = json.loads(task.extra_json or "{}")
+        query.arrival_s = recorded.get(ARRIVAL_S, 0.0) / spec.arrivals.speed
+        if spec.arrivals.output != "job" and recorded.get(OUTPUT_TOKENS):
+            query.max_output_tokens = recorded[OUTPUT_TOKENS]
+    return work_pb2.Task(task_id=task.task_id, attempt=task.attempt, repetition=task.repetition, query=query)
 
 
 def _query(row: Any) -> work_pb2.Query:

@@ -26,24 +26,83 @@ class _Strict(BaseModel):
 
 
 class DatasetSpec(_Strict):
-    """Where the queries come from: a file beside the job file, or an imported dataset."""
+    """Where the queries come from: a file beside the job file, an imported dataset, or made-up text for a trace."""
 
     path: str | None = None
     name: str | None = None
+    synthetic: bool = False
+    """Make up prompts as long as the recorded trace in `arrivals` says: they test load, not answers."""
     limit: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_origin(self) -> DatasetSpec:
-        if (self.path is None) == (self.name is None):
-            raise ValueError("give either `path` (a .jsonl or .csv file) or `name` (an imported dataset)")
+        if (self.path is not None) + (self.name is not None) + self.synthetic != 1:
+            raise ValueError(
+                "give either `path` (a .jsonl or .csv file) or `name` (an imported dataset),"
+                " or `synthetic: true` with a recorded trace in `arrivals`"
+            )
+        return self
+
+
+class ArrivalsSpec(_Strict):
+    """When queries are sent; a rate or a trace is an open loop: queries come whether or not the engine keeps up."""
+
+    kind: Literal["closed", "constant", "poisson", "recorded"] = "closed"
+    rate_per_s: float | None = Field(default=None, gt=0, le=10_000)
+    """Queries per second for each engine, constant or Poisson."""
+    seed: int = Field(default=0, ge=0)
+    trace: str | None = None
+    """A recorded trace: a file with a time and token counts for each query, beside the job file."""
+    speed: float = Field(default=1.0, gt=0)
+    """How many times faster than it was recorded the trace is played."""
+    output: Literal["job", "limit", "exact"] = "limit"
+    """Output tokens of a recorded query: the job's limit, at most the recorded number, or exactly that number."""
+    max_in_flight: int = Field(default=512, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _complete(self) -> ArrivalsSpec:
+        if self.kind in ("constant", "poisson") and self.rate_per_s is None:
+            raise ValueError(f"`kind: {self.kind}` needs `rate_per_s`, queries per second")
+        if self.kind == "recorded" and self.trace is None:
+            raise ValueError("`kind: recorded` needs `trace`, a file with times and token counts")
+        if self.kind == "closed" and (self.rate_per_s is not None or self.trace is not None):
+            raise ValueError("a rate or a trace needs its `kind`: constant, poisson or recorded")
         return self
 
 
 class PriceSpec(_Strict):
     """Dollars per million tokens."""
 
-    input_per_mtok: float = Field(default=0.0, ge=0)
-    output_per_mtok: float = Field(default=0.0, ge=0)
+    input_per_mtok: float | None = Field(default=None, ge=0)
+    output_per_mtok: float | None = Field(default=None, ge=0)
+
+
+class StatedEnergySpec(_Strict):
+    """A published figure for a model that cannot be measured here; shown apart, never among measured joules."""
+
+    joules_per_query: float | None = Field(default=None, gt=0)
+    joules_per_output_token: float | None = Field(default=None, gt=0)
+    source: str = Field(min_length=1)
+    """Who published it, and where."""
+
+    @model_validator(mode="after")
+    def _one_figure(self) -> StatedEnergySpec:
+        if (self.joules_per_query is None) == (self.joules_per_output_token is None):
+            raise ValueError("give one figure: `joules_per_query` or `joules_per_output_token`")
+        return self
+
+
+class SamplingOverride(_Strict):
+    """What one model does differently from the job's sampling settings."""
+
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = None
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    thinking: bool | None = None
 
 
 class ModelEntry(_Strict):
@@ -58,6 +117,17 @@ class ModelEntry(_Strict):
     price: PriceSpec | None = None
     device: Literal["auto", "cpu", "accelerator"] = "auto"
     """Where the engine runs; `auto` is an accelerator where the agent has one that the selector admits."""
+    sampling: SamplingOverride = Field(default_factory=SamplingOverride)
+    """For example the repetition penalty of 1.1 that the profiling paper uses for Qwen models only."""
+    precision: str = ""
+    """What the weights are stored in, where the model's own files do not tell: a model behind a URL."""
+    energy: Literal["measured", "estimated-ok", "off"] | None = None
+    """Instead of the job's; a model behind a URL has `off`, since its joules are not this machine's."""
+    stated_energy: StatedEnergySpec | None = None
+
+    def energy_policy(self, job_energy: str) -> str:
+        """Return the energy policy of this model's runs."""
+        return self.energy or ("off" if self.engine == "openai" else job_energy)
 
 
 class HardwareSelector(_Strict):
@@ -104,6 +174,7 @@ class JobFile(_Strict):
     hardware: list[HardwareSelector] = Field(default_factory=lambda: [HardwareSelector()], min_length=1)
     sampling: SamplingSpec = Field(default_factory=SamplingSpec)
     concurrency: int = Field(default=1, ge=1, le=1024)
+    arrivals: ArrivalsSpec = Field(default_factory=ArrivalsSpec)
     repetitions: int = Field(default=1, ge=1, le=1000)
     warmup: int = Field(default=0, ge=0, le=1000)
     energy: Literal["measured", "estimated-ok", "off"] = "measured"
@@ -134,6 +205,18 @@ class JobFile(_Strict):
             raise ValueError(
                 f"attribution: `exclusive` needs concurrency 1, not {self.concurrency};"
                 " try `tokens` or `time`"
+            )
+        if self.arrivals.kind == "recorded" and self.repetitions > 1:
+            raise ValueError(
+                "repetitions: a recorded trace is played once; submit the job again to repeat it"
+            )
+        if self.dataset.synthetic and self.arrivals.kind != "recorded":
+            raise ValueError(
+                "dataset: `synthetic` needs a recorded trace in `arrivals`, which says how long prompts are"
+            )
+        if self.attribution == "exclusive" and self.arrivals.kind != "closed":
+            raise ValueError(
+                "attribution: `exclusive` needs one query at a time, so `arrivals` cannot be open"
             )
         return self
 
@@ -180,6 +263,8 @@ _FIELDS: dict[str, type[BaseModel]] = {
     "price": PriceSpec,
     "hardware": HardwareSelector,
     "sampling": SamplingSpec,
+    "stated_energy": StatedEnergySpec,
+    "arrivals": ArrivalsSpec,
     "evaluation": EvaluationSpec,
 }
 

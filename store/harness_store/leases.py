@@ -56,6 +56,7 @@ class LeasedTask:
     query_id: str
     text: str
     messages_json: str | None
+    extra_json: str | None = None
 
 
 def ready_groups(connection: Connection, now_ns: int) -> list[ReadyGroup]:
@@ -139,7 +140,13 @@ def lease_tasks(
         )
         rows = connection.execute(
             select(
-                Task.task_id, Task.attempt, Task.repetition, Task.query_id, Query.text, Query.messages_json
+                Task.task_id,
+                Task.attempt,
+                Task.repetition,
+                Task.query_id,
+                Query.text,
+                Query.messages_json,
+                Query.extra_json,
             )
             .join(Query, and_(Query.dataset_id == Task.dataset_id, Query.query_id == Task.query_id))
             .where(Task.task_id.in_(chunk))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
@@ -78,9 +78,11 @@ def insert_run(
     boot_id: str,
     device_ids: Sequence[str],
     created_realtime_ns: int,
+    energy: str | None = None,
 ) -> None:
-    """Add a run that is about to be offered to an agent."""
-    energy = connection.execute(select(Job.energy).where(Job.job_id == job_id)).scalar()
+    """Add a run that is about to be offered to an agent; `energy` is its policy where that is not the job's."""
+    if energy is None:
+        energy = connection.execute(select(Job.energy).where(Job.job_id == job_id)).scalar()
     connection.execute(
         insert(Run),
         {
@@ -158,6 +160,15 @@ def mark_ready(
         .where(Run.run_id == run_id)
         .values(ready_ns=ready_ns, load_s=load_s, facts_json=json_or_none(facts_json))
     )
+
+
+def add_facts(connection: Connection, *, run_id: str, facts: Mapping[str, str]) -> None:
+    """Add facts that were learned after the engine was ready; said again, they change nothing."""
+    if not facts:
+        return
+    known = connection.execute(select(Run.facts_json).where(Run.run_id == run_id)).scalar()
+    merged = {**json.loads(known or "{}"), **facts}
+    connection.execute(update(Run).where(Run.run_id == run_id).values(facts_json=json.dumps(merged)))
 
 
 def add_baseline(connection: Connection, *, run_id: str, start_ns: int, end_ns: int) -> None:

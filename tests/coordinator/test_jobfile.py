@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness_coordinator.dispatch import requirement_of, run_settings
 from harness_coordinator.jobfile import JobFileError, load_job_file, parse_job
 
 CONTRACT = """
@@ -63,6 +64,18 @@ def test_defaults_are_the_profiling_papers_decoding_settings() -> None:
         ({"models": []}, "`models`: List should have at least 1 item"),
         ({"dataset": {}}, "give either `path`"),
         ({"attribution": "exclusive", "concurrency": 2}, "`exclusive` needs concurrency 1, not 2"),
+        ({"arrivals": {"kind": "poisson"}}, "`kind: poisson` needs `rate_per_s`"),
+        ({"arrivals": {"rate_per_s": 3}}, "a rate or a trace needs its `kind`"),
+        (
+            {"arrivals": {"kind": "recorded", "trace": "t.csv"}, "repetitions": 2},
+            "a recorded trace is played once",
+        ),
+        ({"dataset": {"synthetic": True}}, "`synthetic` needs a recorded trace"),
+        ({"arrivals": {"knd": "closed"}}, "unknown key `arrivals.knd`; did you mean `kind`?"),
+        (
+            {"models": [{"id": "m", "engine": "openai", "stated_energy": {"joules_per_query": 3}}]},
+            "`models[0].stated_energy.source` is missing",
+        ),
         (
             {"models": [{"id": "m", "engine": "a"}, {"id": "m", "engine": "b"}]},
             "the id 'm' is given twice",
@@ -74,6 +87,44 @@ def test_a_wrong_field_is_named_with_the_way_out(changes: dict[str, Any], said: 
         parse_job(job(**changes), origin="job.yaml")
     assert str(caught.value).startswith("job.yaml: ")
     assert said in str(caught.value)
+
+
+def test_a_model_may_differ_from_the_job_in_sampling_and_energy() -> None:
+    spec = parse_job(
+        job(
+            models=[
+                {
+                    "id": "qwen",
+                    "engine": "vllm",
+                    "source": "x",
+                    "sampling": {"repetition_penalty": 1.1, "thinking": True},
+                },
+                {
+                    "id": "cloud",
+                    "engine": "openai",
+                    "source": "big",
+                    "precision": "fp8",
+                    "price": {"input_per_mtok": 1},
+                },
+            ],
+            arrivals={"kind": "poisson", "rate_per_s": 2},
+        ),
+        origin="x",
+    )
+    qwen, cloud = spec.models
+    settings = run_settings("j", spec, qwen, [], [])
+    assert (settings.sampling.repetition_penalty, settings.sampling.thinking) == (1.1, True)
+    assert (settings.sampling.temperature, settings.sampling.top_k) == (0.6, 20)
+    assert (settings.energy, settings.baseline_s) == ("measured", 10.0)
+    assert (settings.arrivals.kind, settings.arrivals.rate_per_s) == ("poisson", 2.0)
+    # A model behind a URL uses somebody else's joules: none of this machine's are counted as its own.
+    remote = run_settings("j", spec, cloud, [], [])
+    assert (remote.energy, remote.baseline_s, remote.model.precision) == ("off", 0.0, "fp8")
+    assert requirement_of(spec, cloud, 0).energy == "off"
+    assert not remote.sampling.HasField("repetition_penalty")
+    assert not remote.model.HasField("output_price_per_mtok"), (
+        "half a price is no price of nought for the other half"
+    )
 
 
 def test_a_missing_field_is_named() -> None:

@@ -47,9 +47,11 @@ class StreamClient:
             ("Accept", "text/event-stream"),
             *(headers or {}).items(),
         ]
-        # Serialised once: only the messages differ between queries.
-        self._body_head = json.dumps({**body, "stream": True})[:-1].encode() + b', "messages": '
-        self._output_limit = body.get("max_tokens")
+        self._body = {**body, "stream": True}
+        # Serialised once: mostly only the messages differ between queries.
+        self._body_head = _head(self._body)
+        self._limit_field = next((name for name in _LIMIT_FIELDS if name in body), _LIMIT_FIELDS[0])
+        self._output_limit = body.get(self._limit_field)
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,20 +63,30 @@ class StreamClient:
         """Close all connections."""
         self._pool.close()
 
-    async def ask(self, messages: Sequence[Message], timeout_s: float, retries: int = 0) -> StreamResult:
+    async def ask(
+        self,
+        messages: Sequence[Message],
+        timeout_s: float,
+        retries: int = 0,
+        *,
+        output_limit: int | None = None,
+        exact: bool = False,
+    ) -> StreamResult:
         """Send a query, and again with growing pauses while the endpoint is busy or broken.
 
         Args:
             messages: the conversation, each {"role": ..., "content": ...}.
             timeout_s: longest time for one attempt, from its start to its last chunk.
             retries: how many more times to ask after a 429, a 5xx or a failed connection.
+            output_limit: this query's own limit of output tokens, where it is below everybody's.
+            exact: let the engine go on to that limit even where the answer has ended (llama.cpp and vLLM can).
 
         Returns:
             The last attempt; its times say nothing of the earlier ones.
         """
         pause_s = FIRST_PAUSE_S
         for remaining in range(retries, -1, -1):
-            result = await self.stream(messages, timeout_s)
+            result = await self.stream(messages, timeout_s, output_limit=output_limit, exact=exact)
             failure = result.failure
             if failure is None or not remaining or failure.kind not in _ASK_AGAIN:
                 return result
@@ -83,15 +95,31 @@ class StreamClient:
             pause_s *= 2
         raise AssertionError("unreachable: the last attempt returns")
 
-    async def stream(self, messages: Sequence[Message], timeout_s: float) -> StreamResult:
+    async def stream(
+        self,
+        messages: Sequence[Message],
+        timeout_s: float,
+        *,
+        output_limit: int | None = None,
+        exact: bool = False,
+    ) -> StreamResult:
         """Send a query once and read its answer to the end; never raises but on cancellation.
 
         Args:
             messages: the conversation.
             timeout_s: longest time from start to last chunk.
+            output_limit: see `ask`.
+            exact: see `ask`.
         """
-        content = self._body_head + json.dumps(list(messages)).encode() + b"}"
-        answer = _Answer(self._output_limit if isinstance(self._output_limit, int) else None)
+        limit = self._output_limit if isinstance(self._output_limit, int) else None
+        head = self._body_head
+        if output_limit is not None:
+            limit = output_limit if limit is None else min(limit, output_limit)
+            # min_tokens is vLLM's, ignore_eos both engines'.
+            more = {"ignore_eos": True, "min_tokens": limit} if exact else {}
+            head = _head({**self._body, self._limit_field: limit, **more})
+        content = head + json.dumps(list(messages)).encode() + b"}"
+        answer = _Answer(limit)
         failure: StreamFailure | None = None
         answer.start_ns = time.monotonic_ns()
         try:
@@ -136,6 +164,13 @@ class StreamClient:
         self._pool.give_back(connection)
         if not answer.finish_reason and not answer.done:
             raise _Failed(StreamFailure(FailureKind.CUT, f"the stream ended early ({answer.progress()})"))
+
+
+_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+
+
+def _head(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body)[:-1].encode() + b', "messages": '
 
 
 _ASK_AGAIN = frozenset({FailureKind.RATE_LIMITED, FailureKind.SERVER, FailureKind.CONNECT})

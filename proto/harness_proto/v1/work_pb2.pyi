@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ModelSpec(_message.Message):
-    __slots__ = ("id", "engine", "source", "engine_args_json", "params_b", "active_params_b", "input_price_per_mtok", "output_price_per_mtok")
+    __slots__ = ("id", "engine", "source", "engine_args_json", "params_b", "active_params_b", "input_price_per_mtok", "output_price_per_mtok", "precision")
     ID_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class ModelSpec(_message.Message):
     ACTIVE_PARAMS_B_FIELD_NUMBER: _ClassVar[int]
     INPUT_PRICE_PER_MTOK_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_PRICE_PER_MTOK_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     id: str
     engine: str
     source: str
@@ -24,7 +25,8 @@ class ModelSpec(_message.Message):
     active_params_b: float
     input_price_per_mtok: float
     output_price_per_mtok: float
-    def __init__(self, id: _Optional[str] = ..., engine: _Optional[str] = ..., source: _Optional[str] = ..., engine_args_json: _Optional[str] = ..., params_b: _Optional[float] = ..., active_params_b: _Optional[float] = ..., input_price_per_mtok: _Optional[float] = ..., output_price_per_mtok: _Optional[float] = ...) -> None: ...
+    precision: str
+    def __init__(self, id: _Optional[str] = ..., engine: _Optional[str] = ..., source: _Optional[str] = ..., engine_args_json: _Optional[str] = ..., params_b: _Optional[float] = ..., active_params_b: _Optional[float] = ..., input_price_per_mtok: _Optional[float] = ..., output_price_per_mtok: _Optional[float] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class SamplingSettings(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "min_p", "max_output_tokens", "seed", "repetition_penalty", "thinking")
@@ -47,7 +49,7 @@ class SamplingSettings(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., min_p: _Optional[float] = ..., max_output_tokens: _Optional[int] = ..., seed: _Optional[int] = ..., repetition_penalty: _Optional[float] = ..., thinking: _Optional[bool] = ...) -> None: ...
 
 class RunSettings(_message.Message):
-    __slots__ = ("job_id", "model", "sampling", "concurrency", "query_timeout_s", "load_timeout_s", "energy", "baseline_s", "warmup", "device_ids")
+    __slots__ = ("job_id", "model", "sampling", "concurrency", "query_timeout_s", "load_timeout_s", "energy", "baseline_s", "warmup", "device_ids", "arrivals")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +60,7 @@ class RunSettings(_message.Message):
     BASELINE_S_FIELD_NUMBER: _ClassVar[int]
     WARMUP_FIELD_NUMBER: _ClassVar[int]
     DEVICE_IDS_FIELD_NUMBER: _ClassVar[int]
+    ARRIVALS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     model: ModelSpec
     sampling: SamplingSettings
@@ -68,17 +71,36 @@ class RunSettings(_message.Message):
     baseline_s: float
     warmup: _containers.RepeatedCompositeFieldContainer[Query]
     device_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, job_id: _Optional[str] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., sampling: _Optional[_Union[SamplingSettings, _Mapping]] = ..., concurrency: _Optional[int] = ..., query_timeout_s: _Optional[float] = ..., load_timeout_s: _Optional[float] = ..., energy: _Optional[str] = ..., baseline_s: _Optional[float] = ..., warmup: _Optional[_Iterable[_Union[Query, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    arrivals: Arrivals
+    def __init__(self, job_id: _Optional[str] = ..., model: _Optional[_Union[ModelSpec, _Mapping]] = ..., sampling: _Optional[_Union[SamplingSettings, _Mapping]] = ..., concurrency: _Optional[int] = ..., query_timeout_s: _Optional[float] = ..., load_timeout_s: _Optional[float] = ..., energy: _Optional[str] = ..., baseline_s: _Optional[float] = ..., warmup: _Optional[_Iterable[_Union[Query, _Mapping]]] = ..., device_ids: _Optional[_Iterable[str]] = ..., arrivals: _Optional[_Union[Arrivals, _Mapping]] = ...) -> None: ...
+
+class Arrivals(_message.Message):
+    __slots__ = ("kind", "rate_per_s", "seed", "max_in_flight", "exact_output")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RATE_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    EXACT_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    rate_per_s: float
+    seed: int
+    max_in_flight: int
+    exact_output: bool
+    def __init__(self, kind: _Optional[str] = ..., rate_per_s: _Optional[float] = ..., seed: _Optional[int] = ..., max_in_flight: _Optional[int] = ..., exact_output: _Optional[bool] = ...) -> None: ...
 
 class Query(_message.Message):
-    __slots__ = ("query_id", "text", "messages_json")
+    __slots__ = ("query_id", "text", "messages_json", "arrival_s", "max_output_tokens")
     QUERY_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_JSON_FIELD_NUMBER: _ClassVar[int]
+    ARRIVAL_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     query_id: str
     text: str
     messages_json: str
-    def __init__(self, query_id: _Optional[str] = ..., text: _Optional[str] = ..., messages_json: _Optional[str] = ...) -> None: ...
+    arrival_s: float
+    max_output_tokens: int
+    def __init__(self, query_id: _Optional[str] = ..., text: _Optional[str] = ..., messages_json: _Optional[str] = ..., arrival_s: _Optional[float] = ..., max_output_tokens: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("task_id", "attempt", "repetition", "query")
