@@ -30,6 +30,14 @@ TOTAL_COLUMNS = (
 )
 
 
+TOTAL_LABELS = {
+    "device_joules": "device J",
+    "attributed_joules": "in queries J",
+    "unattributed_joules": "outside J",
+    "baseline_w": "idle W",
+}
+
+
 @click.command()
 @click.option("--limit", default=50, show_default=True, help="Newest jobs shown.")
 @format_option
@@ -79,7 +87,7 @@ def show(job_id: str, output_format: str, coordinator: str, database_url: str | 
     click.echo(f"{summary.job_id}  {summary.name}  {summary.state}  {progress_line(detail)}")
     if totals:
         click.echo()
-        print_rows(totals, "table", columns=TOTAL_COLUMNS)
+        print_rows(totals, "table", columns=TOTAL_COLUMNS, labels=TOTAL_LABELS, fold=True)
         for total in detail.totals:
             click.echo(
                 f"{total.source_id}: {significant(total.attributed_joules, 6)} J in queries"

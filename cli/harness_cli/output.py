@@ -13,6 +13,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+MIN_TEXT_WIDTH = 8
+"""Text columns fold on a narrow terminal, but never out of sight."""
+
 FORMATS = ("table", "json", "csv")
 
 format_option = click.option(
@@ -32,6 +35,7 @@ def print_rows(
     columns: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
     empty: str = "Nothing to show.",
+    fold: bool = False,
 ) -> None:
     """Print rows; `columns` chooses and orders those of the table, JSON and CSV carry every column.
 
@@ -41,6 +45,7 @@ def print_rows(
         columns: the columns of the table form, all when None.
         labels: headings of the table form by column.
         empty: what the table form says when there are no rows.
+        fold: say once above the table what is the same in every row, and leave out what no row has.
     """
     if output_format == "json":
         click.echo(json.dumps([_plain(row) for row in rows], indent=2, default=str))
@@ -50,15 +55,38 @@ def print_rows(
         click.echo(empty)
     else:
         shown = list(columns or rows[0])
+        if fold:
+            shown = _fold(rows, shown, labels or {})
         table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
         for name in shown:
             numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
             table.add_column(
-                (labels or {}).get(name, name), justify="right" if numeric else "left", overflow="fold"
+                (labels or {}).get(name, name),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                no_wrap=numeric,
+                min_width=None if numeric else MIN_TEXT_WIDTH,
             )
         for row in rows:
             table.add_row(*(cell(row.get(name)) for name in shown))
         console().print(table)
+
+
+def _fold(rows: Sequence[Mapping[str, Any]], shown: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+    """Print what all rows share and return the columns that are left."""
+    varying: list[str] = []
+    shared: list[str] = []
+    for name in shown:
+        first = rows[0].get(name)
+        if all(_absent(row.get(name)) for row in rows):
+            continue
+        if len(rows) > 1 and all(row.get(name) == first for row in rows):
+            shared.append(f"{labels.get(name, name)} {cell(first)}")
+        else:
+            varying.append(name)
+    if shared:
+        click.echo(f"All rows: {', '.join(shared)}")
+    return varying
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:

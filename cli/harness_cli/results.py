@@ -33,6 +33,24 @@ TABLE_COLUMNS = (
     "flags",
     "error",
 )
+LABELS = {
+    "query_id": "query",
+    "model_id": "model",
+    "prompt_tokens": "in",
+    "output_tokens": "out",
+    "time_to_first_token_s": "first s",
+    "total_s": "total s",
+    "joules_low": "low",
+    "joules_high": "high",
+    "energy_source": "source",
+    "joules_mean": "joules",
+    "joules_deviation": "deviation",
+    "interval_low": "95 % from",
+    "interval_high": "to",
+    "instrument_low": "bounds from",
+    "instrument_high": "to ",
+}
+"""Headings of the table form; JSON, CSV and files carry the full names."""
 LEVEL_COLUMNS = (
     "query_id",
     "model_id",
@@ -74,12 +92,12 @@ def results(
     table = result_table(job, coordinator, database_url)
     empty = f"Job {job} has no finished tasks yet."
     if level == "row":
-        deliver_table(table, output, output_format, TABLE_COLUMNS, empty=empty)
+        deliver_table(table, output, output_format, TABLE_COLUMNS, empty=empty, labels=LABELS)
         return
     import pyarrow as pa
 
     summed = pa.Table.from_pylist(level_rows(table.to_pylist(), level))
-    deliver_table(summed, output, output_format, LEVEL_COLUMNS, empty=empty)
+    deliver_table(summed, output, output_format, LEVEL_COLUMNS, empty=empty, labels=LABELS)
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ def deliver_table(
     columns: Sequence[str],
     *,
     empty: str,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Write a table to `output`, or print it."""
     if output is not None:
@@ -63,7 +64,9 @@ def deliver_table(
         table.to_pylist(),
         output_format,
         columns=[c for c in columns if c in table.column_names],
+        labels=labels,
         empty=empty,
+        fold=True,
     )
 
 

@@ -1,0 +1,53 @@
+"""Listings: what a table folds and shortens, and what JSON and CSV never lose."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from harness_cli.output import cell, print_rows, significant, to_csv
+
+ROWS = [
+    {"query": "a", "model": "m", "joules": 1.23456, "flags": "", "error": None},
+    {"query": "b", "model": "m", "joules": math.nan, "flags": "", "error": None},
+]
+
+
+def test_a_folded_table_says_once_what_all_rows_share(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows(ROWS, "table", labels={"joules": "J"}, fold=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "All rows: model m"
+    assert lines[1].split() == ["query", "J"]
+    assert lines[2].split() == ["a", "1.235"]
+    assert lines[3].split() == ["b", "-"]
+
+
+def test_json_and_csv_carry_every_column_and_absent_values_as_absent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_rows(ROWS, "json", columns=["query"], fold=True)
+    assert json.loads(capsys.readouterr().out)[1] == {
+        "query": "b", "model": "m", "joules": None, "flags": "", "error": None,
+    }  # fmt: skip
+    assert to_csv(ROWS).splitlines() == ["query,model,joules,flags,error", "a,m,1.23456,,", "b,m,,,"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (0.00012344, "0.0001234"),
+        (1234.5678, "1,235"),
+        (12345678.0, "1.235e+07"),
+        (3.14159, "3.142"),
+    ],
+)
+def test_numbers_have_four_significant_digits(value: float, shown: str) -> None:
+    assert significant(value) == shown
+
+
+def test_cells_are_plain_words() -> None:
+    assert cell(value=True) == "yes"
+    assert cell(None) == "-"
+    assert cell(["a", "b"]) == "a, b"
