@@ -14,6 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
 from harness_store import events, fleet, leases, runs
 from harness_store.errors import StoreError
+from harness_store.task_batch import run_owners
 
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.enrolment import Enrolment, answer
@@ -245,8 +246,10 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             )
             if not known:
                 return None
+            owners = run_owners(connection, [run_id for run_id, _ in watermarks]) if watermarks else {}
             for run_id, before_ns in watermarks:
-                runs.set_watermark(connection, run_id, before_ns)
+                if (owner := owners.get(run_id)) is not None and owner.agent_id == session.agent_id:
+                    runs.set_watermark(connection, run_id, before_ns)
             return leases.renew(connection, session.agent_id, held, expires_ns)
 
         lost = await self._writes.run(store)

@@ -5,24 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from harness_proto.v1 import fleet_pb2, work_pb2
-from harness_store import evaluations, events, fleet, generations, jobs, leases, runs
-from harness_store.verdicts.exact_match import exact_match
+from harness_proto.v1 import fleet_pb2
+from harness_store import events, fleet, jobs, runs
+from harness_store.task_batch import run_owners
 from sqlalchemy import Connection
 
 from harness_coordinator.source_records import source_record
-
-EXACT_MATCH = "exact_match"
-
-
-@dataclass
-class Applied:
-    """What a batch of messages changed, for whoever reacts to it."""
-
-    jobs: set[str] = field(default_factory=set[str])
-    runs_over: set[str] = field(default_factory=set[str])
+from harness_coordinator.task_intake import TASK_KINDS, Applied, apply_to_tasks, note_foreign_runs
 
 
 def apply_messages(
@@ -35,30 +25,49 @@ def apply_messages(
     """
     applied = Applied()
     seen: dict[str, int] = {}
+    now_ns = time.time_ns()
+    together: list[fleet_pb2.AgentMessage] = []
     for message in messages:
         boot = message.boot_id
         if boot not in seen:
             seen[boot] = fleet.control_seq(connection, agent_id, boot)
         if message.seq <= seen[boot]:
             continue
-        _apply(connection, agent_id, message, applied)
         seen[boot] = message.seq
+        if message.WhichOneof("body") in TASK_KINDS:
+            together.append(message)
+            continue
+        _flush(connection, agent_id, together, applied, now_ns)
+        _apply(connection, agent_id, message, applied)
+    _flush(connection, agent_id, together, applied, now_ns)
     for boot, seq in seen.items():
         fleet.set_control_seq(connection, agent_id, boot, seq)
-    now_ns = time.time_ns()
     for job_id in applied.jobs:
         jobs.finish_if_complete(connection, job_id, now_ns)
     return applied
 
 
+def _flush(
+    connection: Connection,
+    agent_id: str,
+    together: list[fleet_pb2.AgentMessage],
+    applied: Applied,
+    now_ns: int,
+) -> None:
+    """Apply what was gathered of tasks, before something else is said of their runs."""
+    if together:
+        apply_to_tasks(connection, agent_id, together, applied, now_ns)
+        together.clear()
+
+
 def _apply(connection: Connection, agent_id: str, message: fleet_pb2.AgentMessage, applied: Applied) -> None:
     kind = message.WhichOneof("body")
-    if kind == "generation":
-        _generation(connection, agent_id, message.boot_id, message.generation, applied)
-    elif kind == "task_update":
-        _task_update(connection, agent_id, message.task_update, applied)
-    elif kind == "run_update":
-        _run_update(connection, agent_id, message.boot_id, message.run_update, applied)
+    if kind == "run_update":
+        owner = run_owners(connection, [message.run_update.run_id]).get(message.run_update.run_id)
+        if owner is None or owner.agent_id != agent_id:
+            note_foreign_runs(connection, agent_id, {message.run_update.run_id})
+        else:
+            _run_update(connection, agent_id, message.boot_id, message.run_update, applied)
     elif kind == "source_update":
         update = message.source_update
         if update.HasField("info"):
@@ -74,133 +83,6 @@ def _apply(connection: Connection, agent_id: str, message: fleet_pb2.AgentMessag
     elif kind == "event":
         events.add(connection, kind=message.event.kind, agent_id=agent_id, detail=message.event.detail)
     # Other kinds are of a newer agent: acknowledged and skipped, as the wire's rule for unknown fields says.
-
-
-def _generation(
-    connection: Connection, agent_id: str, boot_id: str, g: work_pb2.Generation, applied: Applied
-) -> None:
-    counted = False
-    now_ns = time.time_ns()
-    if not g.warmup:
-        if g.error:
-            state = leases.fail(
-                connection,
-                task_id=g.task_id,
-                attempt=g.attempt,
-                agent_id=agent_id,
-                run_id=g.run_id,
-                reason=g.error,
-                retryable=g.retryable,
-                now_ns=now_ns,
-            )
-            counted = False
-            if state == "failed":
-                events.add(
-                    connection,
-                    kind="task_failed",
-                    agent_id=agent_id,
-                    task_id=g.task_id,
-                    run_id=g.run_id,
-                    detail=g.error,
-                )
-        else:
-            counted = leases.complete(
-                connection,
-                task_id=g.task_id,
-                attempt=g.attempt,
-                agent_id=agent_id,
-                run_id=g.run_id,
-                now_ns=now_ns,
-            )
-        job_id = jobs.job_of_run(connection, g.run_id)
-        if job_id:
-            applied.jobs.add(job_id)
-    generations.record_generation(connection, _generation_row(agent_id, boot_id, g, counted, now_ns))
-    if counted:
-        _evaluate(connection, g)
-
-
-def _generation_row(
-    agent_id: str, boot_id: str, g: work_pb2.Generation, counted: bool, now_ns: int
-) -> generations.NewGeneration:
-    return generations.NewGeneration(
-        task_id=g.task_id,
-        attempt=g.attempt,
-        run_id=g.run_id,
-        agent_id=agent_id,
-        boot_id=boot_id,
-        query_id=g.query_id,
-        warmup=g.warmup,
-        counted=counted,
-        start_ns=g.start_ns,
-        first_token_ns=g.first_token_ns if g.HasField("first_token_ns") else None,
-        end_ns=g.end_ns,
-        chunk_ns=list(g.chunk_ns),
-        prompt_tokens=g.prompt_tokens if g.HasField("prompt_tokens") else None,
-        output_tokens=g.output_tokens if g.HasField("output_tokens") else None,
-        cached_tokens=g.cached_tokens if g.HasField("cached_tokens") else None,
-        response=g.response,
-        reasoning=g.reasoning,
-        finish_reason=g.finish_reason,
-        error=g.error or None,
-        retryable=g.retryable,
-        engine_prefill_s=g.engine_prefill_s if g.HasField("engine_prefill_s") else None,
-        engine_decode_s=g.engine_decode_s if g.HasField("engine_decode_s") else None,
-        received_realtime_ns=now_ns,
-    )
-
-
-def _evaluate(connection: Connection, g: work_pb2.Generation) -> None:
-    asked = evaluations.asked_of_task(connection, g.task_id)
-    if asked is None or asked.method != EXACT_MATCH:
-        return
-    correct = exact_match(g.response, asked.reference)
-    evaluations.record(
-        connection,
-        task_id=g.task_id,
-        attempt=g.attempt,
-        method=EXACT_MATCH,
-        correct=correct,
-        score=None if correct is None else float(correct),
-        detail=None,
-    )
-
-
-def _task_update(connection: Connection, agent_id: str, u: fleet_pb2.TaskUpdate, applied: Applied) -> None:
-    now_ns = time.time_ns()
-    if u.state == fleet_pb2.TaskUpdate.RUNNING:
-        leases.mark_running(
-            connection,
-            task_id=u.task_id,
-            attempt=u.attempt,
-            agent_id=agent_id,
-            run_id=u.run_id,
-            now_ns=now_ns,
-        )
-        return
-    if u.state == fleet_pb2.TaskUpdate.RELEASED:
-        leases.release(
-            connection,
-            task_id=u.task_id,
-            attempt=u.attempt,
-            agent_id=agent_id,
-            run_id=u.run_id,
-            now_ns=now_ns,
-        )
-    elif u.state == fleet_pb2.TaskUpdate.FAILED:
-        leases.fail(
-            connection,
-            task_id=u.task_id,
-            attempt=u.attempt,
-            agent_id=agent_id,
-            run_id=u.run_id,
-            reason=u.reason,
-            retryable=u.retryable,
-            now_ns=now_ns,
-        )
-    job_id = jobs.job_of_run(connection, u.run_id)
-    if job_id:
-        applied.jobs.add(job_id)
 
 
 def _run_update(

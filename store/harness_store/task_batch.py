@@ -1,0 +1,175 @@
+"""What many messages say of many tasks, applied by a handful of statements instead of a handful for each.
+
+The rows are read once and locked, the messages applied to them in their order in memory, and what changed is
+written together. The fences are those of `leases`: a message counts for the (task, attempt) that is held by
+its agent and run, and for no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sqlalchemy import Connection, and_, bindparam, select, update
+
+from harness_store.models import Evaluation, Generation, Job, Query, Run, Task
+from harness_store.retries import HELD, RETRY_DELAYS_S, give_back
+from harness_store.rows import chunks, insert_into, table_of, upsert
+
+CHUNK_IDS = 500
+"""Ids in one IN list."""
+
+
+@dataclass(slots=True)
+class TaskNow:
+    """A task as the messages so far have left it."""
+
+    task_id: str
+    attempt: int
+    job_id: str
+    state: str
+    lease_agent_id: str | None
+    run_id: str | None
+    failures: int
+    max_attempts: int
+    evaluation: str
+    reference: str | None
+
+    def is_held(self, attempt: int, agent_id: str, run_id: str) -> bool:
+        """Whether this attempt is the one that agent and run work on."""
+        return self._is_fenced(attempt, agent_id, run_id) and self.state in HELD
+
+    def was_done(self, attempt: int, agent_id: str, run_id: str) -> bool:
+        """Whether this very attempt is the one that counts already."""
+        return self._is_fenced(attempt, agent_id, run_id) and self.state == "done"
+
+    def may_be_evidence(self, attempt: int, agent_id: str) -> bool:
+        """Whether a result that does not count may be kept: never under an attempt that another agent holds."""
+        mine = self.lease_agent_id in {None, agent_id}
+        return attempt < self.attempt or (attempt == self.attempt and mine)
+
+    def _is_fenced(self, attempt: int, agent_id: str, run_id: str) -> bool:
+        return self.attempt == attempt and self.lease_agent_id == agent_id and self.run_id == run_id
+
+
+@dataclass(frozen=True, slots=True)
+class RunOwner:
+    """Whose run it is."""
+
+    agent_id: str
+    job_id: str
+
+
+@dataclass(slots=True)
+class TaskBatch:
+    """Tasks, runs and what is to be written of them; `write` does it."""
+
+    tasks: dict[str, TaskNow]
+    runs: dict[str, RunOwner]
+    now_ns: int
+    started: list[str] = field(default_factory=list[str])
+    done: list[str] = field(default_factory=list[str])
+    generations: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    verdicts: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    _returned: list[tuple[TaskNow, dict[str, Any]]] = field(
+        default_factory=list[tuple[TaskNow, dict[str, Any]]]
+    )
+
+    def mark_running(self, task: TaskNow) -> None:
+        """Note that a leased task was started."""
+        if task.state == "leased":
+            task.state = "running"
+            self.started.append(task.task_id)
+
+    def complete(self, task: TaskNow) -> None:
+        """Note that a held task is done."""
+        task.state = "done"
+        self.done.append(task.task_id)
+
+    def fail(self, task: TaskNow, reason: str, *, retryable: bool) -> bool:
+        """Note that an attempt failed; return whether the task failed for good with it."""
+        over = not retryable or task.failures + 1 >= task.max_attempts
+        self._return(
+            task, "failed" if over else "ready", costs_attempt=True, retryable=retryable, reason=reason
+        )
+        return over
+
+    def release(self, task: TaskNow) -> None:
+        """Take back a held task that was not started."""
+        self._return(task, "ready", costs_attempt=False, retryable=True, reason=None)
+
+    def _return(self, task: TaskNow, state: str, **how: Any) -> None:
+        before = TaskNow(*(getattr(task, name) for name in TaskNow.__slots__))
+        self._returned.append((before, how))
+        task.state = state
+        if state == "ready":
+            task.lease_agent_id = task.run_id = None
+
+    def write(self, connection: Connection) -> None:
+        """Write what changed; the order is that in which one task can pass through the states."""
+        for ids, statement in ((self.started, _STARTED), (self.done, _DONE)):
+            for chunk in chunks(ids, CHUNK_IDS):
+                connection.execute(statement, {"b_ids": chunk, "b_now_ns": self.now_ns})
+        for task, how in self._returned:
+            give_back(connection, cast(Any, task), now_ns=self.now_ns, retry_delays_s=RETRY_DELAYS_S, **how)
+        if self.generations:
+            table = table_of(Generation)
+            key = list(table.primary_key.columns)
+            insert = insert_into(connection.dialect.name, table).on_conflict_do_nothing(index_elements=key)
+            connection.execute(insert, [dict(row) for row in self.generations])
+        upsert(connection, Evaluation, self.verdicts)
+
+
+def read_batch(
+    connection: Connection, task_ids: Iterable[str], run_ids: Iterable[str], now_ns: int
+) -> TaskBatch:
+    """Read and lock the tasks that messages speak of, and whose the runs are."""
+    tasks: dict[str, TaskNow] = {}
+    for chunk in chunks(sorted(set(task_ids)), CHUNK_IDS):
+        for row in connection.execute(_TASKS, {"b_ids": chunk}):
+            tasks[row.task_id] = TaskNow(*row)
+    return TaskBatch(tasks, run_owners(connection, list(set(run_ids))), now_ns)
+
+
+def run_owners(connection: Connection, run_ids: Sequence[str]) -> dict[str, RunOwner]:
+    """Return whose these runs are; unknown ones are left out."""
+    found: dict[str, RunOwner] = {}
+    for chunk in chunks(run_ids, CHUNK_IDS):
+        for row in connection.execute(_RUNS, {"b_ids": chunk}):
+            found[row.run_id] = RunOwner(row.agent_id, row.job_id)
+    return found
+
+
+_IDS = bindparam("b_ids", expanding=True)
+_TASKS = (
+    select(
+        Task.task_id,
+        Task.attempt,
+        Task.job_id,
+        Task.state,
+        Task.lease_agent_id,
+        Task.run_id,
+        Task.failures,
+        Task.max_attempts,
+        Job.evaluation,
+        Query.reference,
+    )
+    .join(Job, Job.job_id == Task.job_id)
+    .join(Query, and_(Query.dataset_id == Task.dataset_id, Query.query_id == Task.query_id))
+    .where(Task.task_id.in_(_IDS))
+    .order_by(Task.task_id)
+    .with_for_update(of=Task)
+)
+_RUNS = select(Run.run_id, Run.agent_id, Run.job_id).where(Run.run_id.in_(_IDS))
+_NOW = bindparam("b_now_ns")
+_STARTED = (
+    update(Task)
+    .where(Task.task_id.in_(_IDS))
+    .values(state="running", started_realtime_ns=_NOW, updated_realtime_ns=_NOW)
+)
+_DONE = (
+    update(Task)
+    .where(Task.task_id.in_(_IDS))
+    .values(state="done", lease_expires_realtime_ns=None, reason=None, updated_realtime_ns=_NOW)
+)
