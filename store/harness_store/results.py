@@ -80,11 +80,20 @@ RESULTS_SCHEMA = pa.schema(
         ("reasoning", _STRING),
         ("start_ns", _INT),
         ("end_ns", _INT),
+        ("engine_version", _STRING),
+        ("precision", _STRING),
+        ("parameters", _FLOAT),
+        ("active_parameters", _FLOAT),
+        ("thinking", _BOOL),
+        ("repetition_penalty", _FLOAT),
+        ("stated_joules", _FLOAT),
+        ("stated_energy_source", _STRING),
     ]
 )
 """Columns of the results. `joules` is the sum over the sources of the devices the engine ran on; it is null where
 one of them is not known, or where some were measured and others estimated. `tokens_per_s` and `ms_per_token` are
-output tokens by the total time; `cost` is in the unit of the model's prices."""
+output tokens by the total time; `cost` is in the unit of the model's prices. `stated_joules` is a published figure that
+the job file quotes for a model that could not be measured; it is never part of `joules`."""
 
 
 def results_table(connection: Connection, job_id: str) -> pa.Table:

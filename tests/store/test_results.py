@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 
 import pytest
@@ -157,6 +159,51 @@ def test_the_view_has_every_name_of_table_7(store: Store) -> None:
     assert (row["input"], row["output"], row["warmup_steps"], row["max_output_tokens"]) == (100, 50, 2, 64)
     assert row["initialization_duration_seconds"] == 1.5
     assert row["kernel_version"] is None
+
+
+def test_what_the_models_own_files_tell_wins_and_what_nobody_tells_is_null(store: Store) -> None:
+    with store.begin() as c:
+        job_id = _job(c)
+        run_id = run_to_its_end(c, job_id)
+        before = results.results_table(c, job_id).to_pylist()[0]
+        facts = {"precision": "q4_1", "parameters": "1000", "active_parameters": "100", "attention_width": "128",
+                 "max_num_batched_tokens": "16384", "gpu_memory_utilization": "0.92", "running_requests_max": "4",
+                 "kv_cache_use_max": "0.25"}  # fmt: skip
+        runs.add_facts(c, run_id=run_id, facts=facts)
+        runs.add_facts(c, run_id=run_id, facts={})
+        row = results.results_table(c, job_id).to_pylist()[0]
+        paper = (
+            c.execute(text("SELECT * FROM trafficbench_metrics WHERE job = :job"), {"job": job_id})
+            .mappings()
+            .first()
+        )
+    assert before["precision"] is None
+    assert before["parameters"] == 0.5e9, "the job's own word, where no file tells"
+    assert (row["precision"], row["parameters"], row["active_parameters"]) == ("q4_1", 1000, 100)
+    # 150 tokens, 2 layers; heads x head width wins over the embedding.
+    assert row["flops"] == pytest.approx(2 * 100 * 150 + 2 * 2 * 128 * 150 * 151)
+    assert row["engine_version"] == "1"
+    assert (row["stated_joules"], row["stated_energy_source"], row["thinking"]) == (None, None, None)
+    assert paper is not None
+    assert (paper["max_num_batched_tokens"], paper["precision"]) == (16384, "q4_1")
+    assert (paper["running_requests_max"], paper["kv_cache_use_max"]) == (4, 0.25)
+
+
+def test_a_published_figure_stands_beside_the_joules_and_never_among_them(store: Store) -> None:
+    stated = {"joules_per_output_token": 0.5, "source": "a paper, table 3"}
+    model = jobs.NewModel(
+        model_id="m0", engine="openai", source="big", input_price_per_mtok=1.0,
+        spec_json=json.dumps({"id": "m0", "precision": "fp8", "stated_energy": stated}),
+    )  # fmt: skip
+    with store.begin() as c:
+        _job(c)
+        job_id = jobs.insert_job(c, dataclasses.replace(new_job("s2"), models=[model]), query_rows(3)).job_id
+        run_to_its_end(c, job_id, sources=[])
+        row = results.results_table(c, job_id).to_pylist()[0]
+    assert (row["joules"], row["energy_source"]) == (None, None)
+    assert (row["stated_joules"], row["stated_energy_source"]) == (25.0, "a paper, table 3")
+    assert row["precision"] == "fp8"
+    assert row["cost"] is None, "half a price is no price"
 
 
 def test_the_rows_of_one_job_are_found_by_its_index(store: Store) -> None:

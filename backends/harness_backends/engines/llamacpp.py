@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import psutil
 
 from harness_backends.engines.adapter import (
     KEY_VARIABLE,
@@ -36,7 +39,7 @@ INSTALL = "install it with: pip install 'joule-harness[llamacpp]'"
 
 ARGUMENTS = (
     Argument("python", str, "", "interpreter that has xllamacpp; default: the agent's own"),
-    Argument("threads", int, 0, "threads for generation; 0 leaves it to llama.cpp", minimum=0),
+    Argument("threads", int, 0, "threads for generation; 0: one per physical core", minimum=0),
     Argument("threads_batch", int, 0, "threads for prompts; 0: as many as `threads`", minimum=0),
     Argument("slots", int, 0, "sequences decoded together; 0: the job's concurrency", minimum=0, maximum=256),
     Argument("context", int, 0, "context tokens per slot; 0: output limit + 2048", minimum=0),
@@ -122,9 +125,11 @@ def _settings(request: EngineRequest, arguments: Arguments, model: GgufModel) ->
     gpu_layers = arguments.integer("gpu_layers")
     if gpu_layers < 0:
         gpu_layers = ALL_LAYERS if request.devices else 0
+    # llama.cpp would choose the same number by itself, and not tell it.
+    threads = arguments.integer("threads") or psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return {
-        "threads": arguments.integer("threads"),
-        "threads_batch": arguments.integer("threads_batch") or arguments.integer("threads"),
+        "threads": threads,
+        "threads_batch": arguments.integer("threads_batch") or threads,
         "slots": arguments.integer("slots") or max(1, request.concurrency),
         "context": context,
         "gpu_layers": gpu_layers,

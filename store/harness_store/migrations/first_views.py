@@ -121,54 +121,81 @@ LEFT JOIN agents a ON a.agent_id = r.agent_id
 
 
 def create_statements(dialect: str) -> list[str]:
-    """Return the statements that make the views on `sqlite` or `postgresql`."""
-    json = _PostgresJson() if dialect == "postgresql" else _SqliteJson()
-    parts = _result_parts(json) | _metric_parts(json)
+    """Return the statements that make these views on `sqlite` or `postgresql`."""
+    parts = parts_of(json_of(dialect))
     return [RESULT_ROWS.format(**parts), TRAFFICBENCH_METRICS.format(**parts)]
 
 
-class _SqliteJson:
+def json_of(dialect: str) -> Json:
+    """Return how a database reads JSON columns."""
+    return PostgresJson() if dialect == "postgresql" else SqliteJson()
+
+
+def parts_of(json: Json) -> dict[str, str]:
+    """Return the expressions that fill the two templates."""
+    return _result_parts(json) | _metric_parts(json)
+
+
+class SqliteJson:
+    """JSON as SQLite reads it."""
+
     flags = "group_concat(CASE WHEN m.role = 'primary' AND m.flags <> '' THEN m.flags END, ',')"
 
     def text(self, column: str, *path: str) -> str:
+        """Return the text at a path."""
         return f"json_extract({column}, '$.{'.'.join(path)}')"
 
     def number(self, column: str, *path: str) -> str:
+        """Return the number at a path, NULL for anything else."""
         value = self.text(column, *path)
         return f"CASE WHEN json_type({column}, '$.{'.'.join(path)}') IN ('integer', 'real') THEN {value} END"
 
     def numeral(self, column: str, key: str) -> str:
+        """Return a number that is written as text."""
         return f"CAST({self.text(column, key)} AS REAL)"
 
     def first(self, column: str) -> str:
+        """Return a list's first entry."""
         return f"json_extract({column}, '$[0]')"
 
     def length(self, column: str) -> str:
+        """Return a list's length."""
         return f"json_array_length({column})"
 
 
-class _PostgresJson:
+class PostgresJson:
+    """JSON as PostgreSQL reads it."""
+
     flags = "string_agg(CASE WHEN m.role = 'primary' AND m.flags <> '' THEN m.flags END, ',')"
 
     def text(self, column: str, *path: str) -> str:
+        """Return the text at a path."""
         return f"({column}::json #>> '{{{{{','.join(path)}}}}}')".replace("{{", "{").replace("}}", "}")
 
     def number(self, column: str, *path: str) -> str:
+        """Return the number at a path, NULL for anything else."""
         value = self.text(column, *path)
         number = "'^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$'"
         return f"CASE WHEN {value} ~ {number} THEN CAST({value} AS double precision) END"
 
     def numeral(self, column: str, key: str) -> str:
+        """Return a number that is written as text."""
         return self.number(column, key)
 
     def first(self, column: str) -> str:
+        """Return a list's first entry."""
         return f"({column}::json ->> 0)"
 
     def length(self, column: str) -> str:
+        """Return a list's length."""
         return f"json_array_length({column}::json)"
 
 
-def _result_parts(json: _SqliteJson | _PostgresJson) -> dict[str, str]:
+Json = SqliteJson | PostgresJson
+"""How a database reads JSON columns."""
+
+
+def _result_parts(json: Json) -> dict[str, str]:
     is_primary = "CASE WHEN m.role = 'primary' THEN 1 ELSE 0 END"
     estimated = (
         "CASE WHEN m.role = 'primary' THEN CASE WHEN m.energy_source = 'estimated' THEN 1 ELSE 0 END END"
@@ -222,14 +249,14 @@ def _result_parts(json: _SqliteJson | _PostgresJson) -> dict[str, str]:
     return parts
 
 
-def _hardware(json: _SqliteJson | _PostgresJson) -> str:
+def _hardware(json: Json) -> str:
     count = json.length("r.device_ids_json")
     name = f"CASE WHEN {json.first('r.device_ids_json')} = 'cpu' THEN {json.text('a.host_json', 'cpu_brand')} END"
     name = f"coalesce(nullif({name}, ''), d.name, {json.first('r.device_ids_json')})"
     return f"CASE WHEN {count} > 1 THEN {count} || ' x ' || {name} ELSE {name} END"
 
 
-def _flops(json: _SqliteJson | _PostgresJson) -> str:
+def _flops(json: Json) -> str:
     """Floating-point operations of one query on a decoder-only transformer.
 
     2 N T + 2 L d T (T + 1) with T = prompt tokens - cached + output tokens, N = active parameters, L = layers and
@@ -250,7 +277,7 @@ def _flops(json: _SqliteJson | _PostgresJson) -> str:
     return f"(2.0 * {parameters} * {tokens} + coalesce(2.0 * {layers} * {width} * {pairs}, 0.0))"
 
 
-def _metric_parts(json: _SqliteJson | _PostgresJson) -> dict[str, str]:
+def _metric_parts(json: Json) -> dict[str, str]:
     settings, host = "r.settings_json", "a.host_json"
     engine = {
         "gpu_memory_utilization": ("gpu_memory_utilization",),
