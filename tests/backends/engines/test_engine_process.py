@@ -55,9 +55,13 @@ def stubborn_pids(run_dir: Path) -> list[int]:
 
 
 def gone(pids: list[int]) -> bool:
-    return all(
-        not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in pids
-    )
+    def one(pid: int) -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(one(pid) for pid in pids)
 
 
 def test_stop_leaves_nothing_even_of_a_program_that_ignores_sigterm(tmp_path: Path) -> None:
