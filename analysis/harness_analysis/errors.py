@@ -1,0 +1,15 @@
+"""What can be wrong with what an analyst gives: one sentence each, with the way out."""
+
+from __future__ import annotations
+
+
+class AnalysisError(Exception):
+    """An analysis that cannot be done as asked; the message is one sentence for people."""
+
+
+class OutcomesError(AnalysisError):
+    """Outcomes that cannot be read, or lack what an analysis needs."""
+
+
+class RoutingError(AnalysisError):
+    """A router or a setting of one that makes no sense on these outcomes."""

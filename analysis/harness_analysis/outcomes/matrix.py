@@ -1,0 +1,191 @@
+"""Outcomes as arrays, queries by models: what routers learn from and metrics are computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from harness_analysis.errors import OutcomesError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+COST_UNITS = {
+    "params": "billions of parameters",
+    "tokens": "tokens, prompt and output",
+    "latency": "seconds",
+    "dollars": "dollars",
+    "price": "dollars per million output tokens",
+    "joules": "joules",
+    "flops": "floating point operations",
+}
+"""What a query can cost, and the unit of each."""
+
+Pandas = Any
+"""A pandas frame or series: its annotations know less than its documentation promises."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeMatrix:
+    """Scores and costs of every query with every model; columns run from the smallest model to the largest.
+
+    Args:
+        query_ids: of the n queries.
+        texts: of the queries, "" where absent.
+        domains: of the queries, "" where absent.
+        models: labels of the m models; `model @ hardware` where a model ran on more than one.
+        params_b: billions of parameters, shape (m,), NaN where not known.
+        correct: score in [0, 1], shape (n, m).
+        unit: the cost that orders budgets, of `COST_UNITS`.
+        costs: by unit, shape (n, m); only units that are known for every cell.
+        left_out: queries that some model has no verdict for and models without the unit, in words.
+    """
+
+    query_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    domains: tuple[str, ...]
+    models: tuple[str, ...]
+    params_b: FloatArray
+    correct: FloatArray
+    unit: str
+    costs: Mapping[str, FloatArray]
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @property
+    def cost(self) -> FloatArray:
+        """Cost of each query with each model in `unit`, shape (n, m)."""
+        return self.costs[self.unit]
+
+    def rows(self, index: IntArray | NDArray[np.bool_]) -> OutcomeMatrix:
+        """Return some of the queries, by index or mask."""
+        at = np.arange(len(self))[index]
+        return OutcomeMatrix(
+            query_ids=tuple(self.query_ids[i] for i in at),
+            texts=tuple(self.texts[i] for i in at),
+            domains=tuple(self.domains[i] for i in at),
+            models=self.models,
+            params_b=self.params_b,
+            correct=self.correct[at],
+            unit=self.unit,
+            costs={unit: cost[at] for unit, cost in self.costs.items()},
+            left_out=self.left_out,
+        )
+
+    def split(self, train_share: float, seed: int) -> tuple[OutcomeMatrix, OutcomeMatrix]:
+        """Return a random training part and the rest.
+
+        Raises:
+            OutcomesError: a share outside (0, 1), or a part without queries.
+        """
+        if not 0 < train_share < 1:
+            raise OutcomesError(f"the training share must lie between 0 and 1, not {train_share:g}")
+        order = np.random.default_rng(seed).permutation(len(self))
+        cut = round(train_share * len(self))
+        if cut in {0, len(self)}:
+            raise OutcomesError(f"{len(self)} queries are too few to train on {train_share:.0%} of them")
+        return self.rows(np.sort(order[:cut])), self.rows(np.sort(order[cut:]))
+
+
+def matrix_from_arrow(rows: pa.Table, unit: str, name: str) -> OutcomeMatrix:
+    """Pivot one row per (query, model, hardware, kind of energy) into arrays, queries in the order of their ids.
+
+    Only queries that every model has a verdict for are kept: a model that skipped the hard ones would look better.
+
+    Raises:
+        OutcomesError: unknown unit; measured and estimated energy mixed; fewer than two models or no query left.
+    """
+    if unit not in COST_UNITS:
+        raise OutcomesError(f"cost `{unit}` is not known; choose one of {', '.join(COST_UNITS)}")
+    frame: Any = rows.to_pandas()
+    frame = frame[frame["correct"].notna()].sort_values(["dataset_id", "query_id", "model_id", "hardware"])
+    if frame.empty:
+        raise OutcomesError(f"{name}: no answer has a verdict, so nothing can be said about routing")
+    if unit == "joules" and len(kinds := sorted(set(frame["energy_kind"].dropna()))) > 1:
+        raise OutcomesError(f"{name}: {' and '.join(kinds)} energy are mixed; choose one with --energy")
+    notes: list[str] = []
+    frame = frame.assign(column=_labels(frame))
+    values = _values(frame)
+    units = [u for u, v in values.items() if u != "correct" and v.notna().any()]
+    known = values[unit].notna().groupby(frame["column"]).any()
+    if not known.all():
+        notes.append(f"models without {COST_UNITS[unit]}: {', '.join(map(str, known.index[~known]))}")
+        frame = frame[frame["column"].isin(known.index[known])]
+        values = _values(frame)
+    if frame["column"].nunique() < 2:
+        raise OutcomesError(
+            f"{name}: routing needs two models with a cost in {COST_UNITS[unit]} (--cost {unit})"
+            + (f"; left out: {notes[0]}" if notes else "")
+            + (f"; known costs: {', '.join(units)}" if units else "")
+        )
+    columns, column_at = np.unique(frame["column"].to_numpy(str), return_inverse=True)
+    _, first_at, row_at = np.unique(_query_keys(frame), return_index=True, return_inverse=True)
+    arrays = {u: _mean_cells(v, row_at, column_at, (len(first_at), len(columns))) for u, v in values.items()}
+    whole = np.isfinite(arrays["correct"]).all(axis=1) & np.isfinite(arrays[unit]).all(axis=1)
+    if not whole.any():
+        raise OutcomesError(
+            f"{name}: no query was answered by all {len(columns)} models; choose fewer with --models"
+        )
+    if not whole.all():
+        notes.append(f"{int((~whole).sum())} queries that not every model has an outcome for")
+    params_b = _mean_cells(frame["params_b"], 0 * row_at, column_at, (1, len(columns)))[0]
+    # Where a size is not known, the asked cost says which model is small.
+    known_sizes = bool(np.isfinite(params_b).all())
+    order = np.argsort(params_b if known_sizes else arrays[unit][whole].mean(axis=0), kind="stable")
+    asked = frame.iloc[first_at[whole]]
+    kept = {u: a[whole][:, order] for u, a in arrays.items()}
+    return OutcomeMatrix(
+        query_ids=tuple(asked["query_id"]),
+        texts=tuple(asked["query"].fillna("")),
+        domains=tuple(asked["domain"].fillna("")),
+        models=tuple(str(columns[i]) for i in order),
+        params_b=params_b[order],
+        correct=kept["correct"],
+        unit=unit,
+        costs={u: a for u, a in kept.items() if u != "correct" and np.isfinite(a).all()},
+        left_out=tuple(notes),
+    )
+
+
+def _labels(frame: Pandas) -> Pandas:
+    """Return the model of each row, with its hardware where the model ran on more than one."""
+    several = frame.groupby("model_id")["hardware"].nunique(dropna=False)
+    on_one = ~frame["model_id"].isin(several[several > 1].index)
+    return frame["model_id"].where(on_one, frame["model_id"] + " @ " + frame["hardware"].fillna("unknown"))
+
+
+def _query_keys(frame: Pandas) -> NDArray[np.str_]:
+    return (frame["dataset_id"].fillna("") + "\x1f" + frame["query_id"]).to_numpy(str)
+
+
+def _values(frame: Pandas) -> dict[str, Pandas]:
+    """Return the score and every cost of each row; joules only where they are of one kind."""
+    one_kind = frame["energy_kind"].nunique() <= 1
+    return {
+        "correct": frame["correct"],
+        "params": frame["params_b"],
+        "tokens": frame["prompt_tokens"].fillna(0) + frame["output_tokens"],
+        "latency": frame["total_s"],
+        "dollars": frame["cost"],
+        "price": frame["price_per_mtok"],
+        "joules": frame["joules"] if one_kind else frame["joules"] * np.nan,
+        "flops": frame["flops"],
+    }
+
+
+def _mean_cells(values: Pandas, row_at: IntArray, column_at: IntArray, shape: tuple[int, int]) -> FloatArray:
+    """Return the mean of what is known in each cell, NaN where nothing is."""
+    numbers = values.to_numpy(np.float64)
+    known = np.isfinite(numbers)
+    cell = row_at[known] * shape[1] + column_at[known]
+    count = np.bincount(cell, minlength=shape[0] * shape[1])
+    total = np.bincount(cell, weights=numbers[known], minlength=shape[0] * shape[1])
+    with np.errstate(invalid="ignore"):
+        return (total / count).reshape(shape)
