@@ -112,6 +112,7 @@ class _Agent:
                 outbox=self._outbox,
                 sources=lambda: [info for source_id, info in infos.items() if source_id not in self._gone],
                 track=found.track,
+                strangers=found.strangers,
                 flush_samples=sampler.flush,
                 run_dir=self._state.run_dir,
                 may_start=self._may_start,

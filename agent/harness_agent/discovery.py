@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
+import psutil
 from harness_backends.telemetry.host import HostSource
-from harness_backends.telemetry.source import Finding, Provider, Source, TracksProcesses
+from harness_backends.telemetry.source import (
+    Finding,
+    ListsProcesses,
+    Provider,
+    Source,
+    TracksProcesses,
+)
 
 GROUP = "harness.telemetry"
 
@@ -23,6 +31,10 @@ class Discovery:
         """Tell every source that follows processes which ones are the engine's."""
         track_processes(self.sources, pids)
 
+    def strangers(self, source_ids: Sequence[str], engine_pids: Sequence[int]) -> list[int]:
+        """Return the processes that share the devices of these sources with the engine."""
+        return strangers(self.sources, source_ids, engine_pids)
+
     def close(self) -> None:
         """Close every source; for those who look but do not sample."""
         for source in self.sources:
@@ -34,6 +46,28 @@ def track_processes(sources: Sequence[Source], pids: Sequence[int]) -> None:
     for source in sources:
         if isinstance(source, TracksProcesses):
             source.track(pids)
+
+
+def strangers(sources: Sequence[Source], source_ids: Sequence[str], engine_pids: Sequence[int]) -> list[int]:
+    """Return the processes that share a run's devices with its engine: their energy is in the engine's joules.
+
+    Where the driver lists none of the engine's own processes its numbers are of another namespace (a container),
+    and nothing can be told: the answer is then empty.
+
+    Args:
+        sources: all sources of this machine.
+        source_ids: those of the run.
+        engine_pids: the engine's processes; their children count as the engine too.
+    """
+    listed: set[int] = set()
+    for source in sources:
+        if source.info.source_id in source_ids and isinstance(source, ListsProcesses):
+            listed |= set(source.process_ids())
+    own = set(engine_pids)
+    for pid in engine_pids:
+        with contextlib.suppress(psutil.Error):
+            own |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return sorted(listed - own) if listed & own else []
 
 
 def provider_names() -> list[str]:

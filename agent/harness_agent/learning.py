@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from harness_backends.telemetry.source import NAN, Finding, Reading, Source, SourceGone, SourceInfo
+from harness_backends.telemetry.source import (
+    NAN,
+    Finding,
+    ListsProcesses,
+    Reading,
+    Source,
+    SourceGone,
+    SourceInfo,
+)
 
 from harness_agent.clock import Clock, MonotonicClock
 from harness_agent.discovery import Discovery, discover
@@ -53,6 +61,10 @@ class LearnedSource:
         if self._drop_energy and reading is not None:
             return replace(reading, energy_j=NAN)
         return reading
+
+    def process_ids(self) -> list[int]:
+        """Return the processes on the source's device, as far as it tells."""
+        return self.inner.process_ids() if isinstance(self.inner, ListsProcesses) else []
 
     def close(self) -> None:
         """Close the source."""

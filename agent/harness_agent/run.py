@@ -35,6 +35,9 @@ DEFAULT_QUERY_TIMEOUT_S = 600.0
 CRASH_SETTLE_S = 2.0
 """After a crash the queries in flight fail by themselves, with their last chunks; this long they may take."""
 
+SHARED_DEVICE = "shared_device"
+"""Fact of a run: the processes that used its devices beside the engine."""
+
 Phase = fleet_pb2.RunUpdate
 _log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ class RunSurroundings:
     """The sources that are alive now."""
     track: Callable[[Sequence[int]], None]
     """Tells the sources which processes are the engine's."""
+    strangers: Callable[[Sequence[str], Sequence[int]], list[int]]
+    """Tells which other processes use the devices of these sources, given the engine's processes."""
     flush_samples: Callable[[], None]
     run_dir: Callable[[str], Path]
     may_start: asyncio.Event
@@ -74,6 +79,8 @@ class Run:
         self.queue = TaskQueue(ahead, lambda: on_low(self))
         self.queue.add(list(offer.tasks), last=offer.last)
         self._stop_reason = ""
+        self._source_ids: tuple[str, ...] = ()
+        self._strangers: set[int] = set()
         self._stopped = asyncio.Event()
         self.queries: Queries | None = None
         self._gauges: EngineGauges | None = None
@@ -119,6 +126,7 @@ class Run:
             self._report(Phase.STARTED, settings_json=settings_json(_without_args(self.settings), None))
             self._fail(str(error), retryable=getattr(error, "retryable", True))
             return
+        self._source_ids = sources.primary
         self._report(
             Phase.STARTED,
             source_ids=sources.primary,
@@ -216,6 +224,7 @@ class Run:
                 arrivals=settings.arrivals,
             )
             await self.queries.warm_up(settings.warmup, max(1, settings.concurrency))
+            await self._look_for_strangers(engine)
             await self._baseline(engine)
             self._gauges = EngineGauges(plan)
             sampling = asyncio.ensure_future(self._gauges.sample())
@@ -224,13 +233,24 @@ class Run:
             finally:
                 sampling.cancel()
                 await asyncio.gather(sampling, return_exceptions=True)
+            await self._look_for_strangers(engine)
             await self._baseline(engine)
             await self.queries.settled()
 
     def _seen(self) -> dict[str, str]:
         """Return facts that are known only at the end: the engine's gauges and how well a schedule was kept."""
         gauges = self._gauges.facts() if self._gauges is not None else {}
-        return gauges | (self.queries.punctuality.facts() if self.queries is not None else {})
+        shared = (
+            {SHARED_DEVICE: ", ".join(f"pid {pid}" for pid in sorted(self._strangers))}
+            if self._strangers
+            else {}
+        )
+        return gauges | shared | (self.queries.punctuality.facts() if self.queries is not None else {})
+
+    async def _look_for_strangers(self, engine: EngineProcess) -> None:
+        """Note who else uses the run's devices now: the joules of such a run are flagged."""
+        found = await asyncio.to_thread(self._around.strangers, self._source_ids, engine.pids)
+        self._strangers |= set(found)
 
     async def _baseline(self, engine: EngineProcess) -> None:
         if self.settings.baseline_s <= 0:

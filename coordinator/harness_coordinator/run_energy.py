@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from harness_store import fleet, generations, jobs, measurements, runs, segments
@@ -27,6 +28,9 @@ from harness_coordinator.run_columns import (
     with_power,
 )
 from harness_coordinator.source_records import traits_of
+
+SHARED_DEVICE = "shared_device"
+"""Fact of a run, and flag of its rows: other processes used its devices."""
 
 MARGIN_NS = 3_000_000_000
 """Samples around the run that make its edges sharp: three periods of a 1 s sensor."""
@@ -99,9 +103,21 @@ def compute_run_energy(
         if energy.coverage < 1:
             problems.append(f"{source_id} covers {energy.coverage:.2%} of the run")
         _add_rows(rows, queries, role, energy, samples, columns)
+    if SHARED_DEVICE in json.loads(run.facts_json or "{}"):
+        _flag_all(rows, SHARED_DEVICE)
     _add_host_memory(connection, rows, run, queries, columns, window)
     rows.reason = "; ".join(problems)
     return rows
+
+
+def _flag_all(rows: measurements.RunEnergyRows, flag: str) -> None:
+    """Add a flag to every row of the run."""
+
+    def with_flag(flags: str) -> str:
+        return ",".join(sorted({flag, *filter(None, flags.split(","))}))
+
+    rows.sources[:] = [replace(row, flags=with_flag(row.flags)) for row in rows.sources]
+    rows.queries[:] = [replace(row, flags=with_flag(row.flags)) for row in rows.queries]
 
 
 def _end_ns(connection: Connection, run: runs.RunRow, queries: Sequence[generations.RunQuery]) -> int:

@@ -151,3 +151,15 @@ def test_a_run_without_any_sample_has_no_joules_and_says_why(store: Store) -> No
         assert made.queries == []
         assert "g sent no samples" in made.reason
         assert runs.get_run(connection, run_id).energy_state == "failed"
+
+
+def test_a_run_that_shared_its_device_says_so_on_every_row(store: Store) -> None:
+    with store.begin() as connection:
+        _, run_id = world(connection)
+        segments.append_blocks(connection, blocks(8, 33, 1))
+        connection.execute(
+            text("update runs set facts_json = :facts"), {"facts": '{"shared_device": "pid 7"}'}
+        )
+        made = compute_run_energy(connection, run_id, final=True)
+    assert all("shared_device" in q.flags.split(",") for q in made.queries)
+    assert "shared_device" in made.sources[0].flags.split(",")

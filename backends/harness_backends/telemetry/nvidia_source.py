@@ -197,6 +197,10 @@ class NvidiaSource:
             DeviceProcess(p.pid, NAN if p.usedGpuMemory is None else float(p.usedGpuMemory)) for p in listed
         ]
 
+    def process_ids(self) -> list[int]:
+        """Return the ids of the processes with a compute context on this GPU."""
+        return [process.pid for process in self.processes()]
+
     def close(self) -> None:
         """Give back this source's reference on NVML."""
         try:

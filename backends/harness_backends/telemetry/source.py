@@ -119,6 +119,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class ListsProcesses(Protocol):
+    """A source that can tell which processes use its device."""
+
+    def process_ids(self) -> list[int]:
+        """Return their ids; empty where the driver does not tell."""
+        ...
+
+
 class Provider(Protocol):
     """A vendor's module, found by entry point `harness.telemetry`; constructing one never raises."""
 

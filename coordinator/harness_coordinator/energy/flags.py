@@ -11,6 +11,7 @@ THERMAL_BITS = 2 | 4
 POWER_CAP_BIT = 1
 
 MEANING = {
+    "shared_device": "other processes used the device during the run; their energy is in these joules",
     "gap": "part of the window has no samples for more than three update periods",
     "counter_reset": "the energy counter started again inside the window; that energy is a guess",
     "outside_samples": "part of the window lies before the first or after the last sample",
