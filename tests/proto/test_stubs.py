@@ -17,7 +17,15 @@ def test_the_stubs_are_not_stale(tmp_path: Path) -> None:
     pytest.importorskip("grpc_tools")
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", "-I", "proto", *outputs, *(str(p) for p in PROTOS)],
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "-I",
+            "proto",
+            *outputs,
+            *(str(p.relative_to(REPOSITORY)) for p in PROTOS),
+        ],
         check=True,
         cwd=REPOSITORY,
     )
