@@ -88,6 +88,25 @@ RESULTS_SCHEMA = pa.schema(
         ("repetition_penalty", _FLOAT),
         ("stated_joules", _FLOAT),
         ("stated_energy_source", _STRING),
+        ("batch_size", _INT),
+        ("gpu_memory_utilization", _FLOAT),
+        ("max_model_len", _INT),
+        ("max_num_batched_tokens", _INT),
+        ("max_output_tokens", _INT),
+        ("num_workers", _INT),
+        ("sampling_temperature", _FLOAT),
+        ("top_k", _INT),
+        ("top_p", _FLOAT),
+        ("warmup_steps", _INT),
+        *_four("total_watts"),
+        ("cpu_count", _INT),
+        ("cpu_brand", _STRING),
+        ("host_name", _STRING),
+        ("os_name", _STRING),
+        ("os_version", _STRING),
+        ("kernel_version", _STRING),
+        ("kv_cache_use_max", _FLOAT),
+        ("running_requests_max", _FLOAT),
     ]
 )
 """Columns of the results. `joules` is the sum over the sources of the devices the engine ran on; it is null where
@@ -133,7 +152,7 @@ def _statement() -> TextClause:
 
 def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     # SQLite has no booleans, and its whole numbers may stand in a column of floats.
-    convert = tidy_flags if field.name == "flags" else {_BOOL: bool, _FLOAT: float}.get(field.type)
+    convert = tidy_flags if field.name == "flags" else {_BOOL: bool, _FLOAT: float, _INT: int}.get(field.type)
     if convert is not None:
         values = [None if value is None else convert(value) for value in values]
     return pa.array(values, type=field.type)

@@ -14,11 +14,19 @@ RESULT_COLUMNS = """
   {parameters} AS parameters, {active_parameters} AS active_parameters,
   {thinking} AS thinking, {repetition_penalty} AS repetition_penalty,
   {stated_joules} AS stated_joules, {stated_source} AS stated_energy_source,
+  {batch_size} AS batch_size, {gpu_memory_utilization} AS gpu_memory_utilization, {max_model_len} AS max_model_len,
+  {max_num_batched_tokens} AS max_num_batched_tokens, {max_output_tokens} AS max_output_tokens,
+  {num_workers} AS num_workers, {temperature} AS sampling_temperature, {top_k} AS top_k, {top_p} AS top_p,
+  j.warmup AS warmup_steps,
+  {run_watts_avg} AS total_watts_avg, {run_watts_max} AS total_watts_max,
+  {run_watts_median} AS total_watts_median, {run_watts_min} AS total_watts_min,
+  {cpu_count} AS cpu_count, {cpu_brand} AS cpu_brand, a.hostname AS host_name,
+  {os_name} AS os_name, {os_version} AS os_version, {kernel_version} AS kernel_version,
+  {kv_cache_use_max} AS kv_cache_use_max, {running_requests_max} AS running_requests_max,
 """
 METRIC_COLUMNS = """
   v.precision, v.engine_version, v.parameters, v.active_parameters, v.thinking, v.repetition_penalty, v.cost,
-  v.stated_joules, v.stated_energy_source, {kv_cache_use_max} AS kv_cache_use_max,
-  {running_requests_max} AS running_requests_max,
+  v.stated_joules, v.stated_energy_source, v.kv_cache_use_max, v.running_requests_max,
 """
 # The CREATE statements are the first views' with these columns after a column that both have.
 _RESULT_ANCHOR = "\n  r.load_s,\n"
@@ -63,6 +71,8 @@ def _new_parts(json: first_views.Json) -> dict[str, str]:
     }
     for name in _FROM_FACTS:
         parts[name] = f"coalesce({old[name]}, {json.numeral(facts, name)})"
+    for name in ("avg", "max", "median", "min"):
+        parts[f"run_watts_{name}"] = old[f"total_watts_{name}"].replace("v.run_id", "r.run_id")
     # An engine that was left to choose its threads said 0 in older runs: that is no number of workers.
     parts["num_workers"] = f"nullif({parts['num_workers']}, 0)"
     return parts
