@@ -1,4 +1,4 @@
-"""`harness agent run`, and the group that `doctor` and `sample` belong to."""
+"""`harness agent run`, and the group that the other commands of a machine belong to."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from harness_coordinator.settings import DEFAULT_LISTEN
 
+from harness_cli.agent_service import install_command, uninstall_command
 from harness_cli.agent_telemetry import doctor, sample
 from harness_cli.failure import bad_input
 from harness_cli.join_token import read_token
@@ -19,11 +20,13 @@ DEFAULT_POLL_HZ = 20.0
 
 @click.group()
 def agent() -> None:
-    """Run an agent on this machine; see what it can measure."""
+    """Run or install an agent on this machine; see what it can measure."""
 
 
 agent.add_command(doctor)
 agent.add_command(sample)
+agent.add_command(install_command)
+agent.add_command(uninstall_command)
 
 
 @agent.command()

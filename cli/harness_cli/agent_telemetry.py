@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import numpy as np
 from harness_agent.discovery import Discovery, discover, provider_names
+from harness_agent.installation import look
 from harness_agent.learning import discover_learned
 from harness_agent.sample_blocks import SampleBlock
 from harness_agent.sample_files import SUFFIXES, SampleFileError, merge, write_samples
@@ -31,8 +32,9 @@ def doctor(output_format: str) -> None:
     found = discover_learned(with_host=False)
     found.close()
     engines = [_engine_finding(engine) for engine in engine_availabilities()]
+    service = [Finding("service", *looked) for looked in look()]
     if output_format != "table":
-        findings = [*found.findings, *engines]
+        findings = [*found.findings, *engines, *service]
         rows = [{name: getattr(finding, name) for name in _FINDING_COLUMNS} for finding in findings]
         print_rows(rows, output_format, columns=_FINDING_COLUMNS)
         return
@@ -44,6 +46,9 @@ def doctor(output_format: str) -> None:
     click.echo(f"{usable} source(s) of energy can be read here, {measured} of them measured.\n")
     click.echo("Engines")
     for finding in engines:
+        _print_finding(finding)
+    click.echo("\nService")
+    for finding in service:
         _print_finding(finding)
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 from harness_proto.v1 import jobs_pb2
 
-from harness_cli.connection import CALL_TIMEOUT_S, coordinator_option, database_option, jobs_stub
+from harness_cli.connection import (
+    CALL_TIMEOUT_S,
+    administrator_options,
+    coordinator_option,
+    database_option,
+    jobs_stub,
+)
 from harness_cli.database import read_database
+from harness_cli.failure import bad_input
 from harness_cli.output import format_option, print_rows
 
 TABLE_COLUMNS = (
@@ -23,12 +32,15 @@ TABLE_COLUMNS = (
 )
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @format_option
 @coordinator_option
 @database_option
-def agents(output_format: str, coordinator: str, database_url: str | None) -> None:
-    """List the fleet: state, hardware, loaded model, last seen, clock offset."""
+@click.pass_context
+def agents(context: click.Context, output_format: str, coordinator: str, database_url: str | None) -> None:
+    """List the fleet: state, hardware, loaded model, last seen, clock offset; drain or remove an agent."""
+    if context.invoked_subcommand is not None:
+        return
     if database_url:
         found = read_database(database_url, _agents)
     else:
@@ -65,3 +77,47 @@ def _row(agent: jobs_pb2.AgentSummary) -> dict[str, Any]:
         "clock_offset_error_ms": None if error_ns is None else error_ns / 1e6,
         "version": agent.version,
     }
+
+
+def _administer(database_url: str | None, state_dir: Path | None, change: Callable[[Any], str]) -> str:
+    """Run a change of the fleet in one transaction and return the agent's id."""
+    from harness_store.errors import UnknownAgentError
+
+    from harness_cli.token import opened
+
+    with opened(database_url, state_dir) as store:
+        try:
+            with store.begin() as connection:
+                return change(connection)
+        except UnknownAgentError as error:
+            raise bad_input(str(error)) from None
+
+
+@agents.command()
+@click.argument("agent")
+@click.option("--undo", is_flag=True, help="Give it work again.")
+@administrator_options
+def drain(agent: str, undo: bool, database_url: str | None, state_dir: Path | None) -> None:
+    """Let AGENT (name or id) finish what it has and get nothing new, for example before a reboot."""
+    from harness_store import fleet
+
+    _administer(database_url, state_dir, lambda c: fleet.drain_agent(c, agent, drained=not undo))
+    click.echo(f"{agent} gets work again" if undo else f"{agent} finishes what it has and gets nothing new")
+
+
+@agents.command()
+@click.argument("agent")
+@administrator_options
+def remove(agent: str, database_url: str | None, state_dir: Path | None) -> None:
+    """Remove AGENT (name or id) for good: its certificate ends and its tasks go to others; its data stay."""
+    from harness_store import credentials, fleet, leases
+
+    def change(connection: Any) -> str:
+        now_ns = time.time_ns()
+        agent_id = fleet.remove_agent(connection, agent)
+        leases.release_agent(connection, agent_id, now_ns=now_ns)
+        credentials.revoke_certificates(connection, [agent_id], now_ns=now_ns)
+        return agent_id
+
+    agent_id = _administer(database_url, state_dir, change)
+    click.echo(f"{agent} ({agent_id}) is no part of the fleet any more")

@@ -19,11 +19,12 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "Run the coordinator; make its certificates.",
         ),
         "agent": ("harness_cli.agent:agent", "Run an agent on this machine; see what it can measure."),
-        "agents": ("harness_cli.agents:agents", "List the fleet."),
+        "agents": ("harness_cli.agents:agents", "List the fleet; drain or remove an agent."),
     },
     "Access": {
         "token": ("harness_cli.token:token", "Make, list and revoke join tokens."),
         "login": ("harness_cli.login:login", "Get your certificate for a coordinator."),
+        "db": ("harness_cli.db:db", "Migrate, check, prune and export the database."),
     },
     "Jobs": {
         "submit": ("harness_cli.submit:submit", "Submit a job file; prints the job id."),

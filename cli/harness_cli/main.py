@@ -25,7 +25,10 @@ def main() -> None:
     """Run the command line; exit codes: 0 done, 1 the work failed, 2 wrong input, 3 unreachable or not allowed."""
     debug = "--debug" in sys.argv
     try:
-        harness.main(standalone_mode=False)
+        # Without standalone mode click returns the code of an `Exit` instead of raising it.
+        code = harness.main(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.exceptions.Abort:
         click.echo("Interrupted.", err=True)
         sys.exit(130)

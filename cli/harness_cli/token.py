@@ -122,7 +122,7 @@ def opened(database_url: str | None, state_dir: Path | None) -> Iterator[Store]:
         store.close()
 
 
-def seconds(text: str) -> float:
+def seconds(text: str, option: str = "--ttl") -> float:
     """Return a time given as 90m, 24h or 7d.
 
     Raises:
@@ -130,7 +130,7 @@ def seconds(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if match is None or float(match[1]) <= 0:
-        raise bad_input(f"--ttl takes a time such as 90m, 24h or 7d, not {text!r}")
+        raise bad_input(f"{option} takes a time such as 90m, 24h or 7d, not {text!r}")
     return float(match[1]) * _UNITS_S[match[2]]
 
 

@@ -90,7 +90,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             )
             return
         try:
-            await self._writes.run(lambda c: self._register(c, hello))
+            state = await self._writes.run(lambda c: self._register(c, hello))
         except StoreError as error:
             retry = isinstance(error, fleet.DuplicateNameError)
             yield fleet_pb2.CoordinatorMessage(refusal=fleet_pb2.Refusal(reason=str(error), retry=retry))
@@ -102,6 +102,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             labels=dict(hello.labels),
             engines=frozenset(e.name for e in hello.engines if e.available),
             devices=devices_of(hello.sources, hello.host),
+            draining=state == "drained",
         )
         self._sessions.add(session)
         session.send(
@@ -124,6 +125,8 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                     yield next_message.result()
                     continue
                 next_message.cancel()
+                while not session.outbox.empty():
+                    yield session.outbox.get_nowait()
                 if reader in done:
                     reader.result()
                 return
@@ -147,7 +150,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             _log.error("samples were not stored: %s", error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"samples were not stored: {error}")
 
-    def _register(self, connection: Any, hello: fleet_pb2.Hello) -> None:
+    def _register(self, connection: Any, hello: fleet_pb2.Hello) -> str | None:
         now_ns = time.time_ns()
         fleet.register_agent(
             connection,
@@ -168,6 +171,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             now_ns=now_ns,
         )
         fleet.upsert_sources(connection, hello.agent_id, [source_record(s) for s in hello.sources])
+        return fleet.states(connection, [hello.agent_id]).get(hello.agent_id)
 
     async def _read(
         self, session: AgentSession, request_iterator: AsyncIterator[fleet_pb2.AgentMessage]
@@ -254,10 +258,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 
         lost = await self._writes.run(store)
         if lost is None:
-            session.send(
-                refusal=fleet_pb2.Refusal(reason="this agent was removed from the fleet", retry=False)
-            )
-            session.closed.set()
+            session.refuse("this agent was removed from the fleet")
             return
         reply = fleet_pb2.HeartbeatReply(
             agent_sent_monotonic_ns=beat.sent_monotonic_ns,

@@ -1,4 +1,4 @@
-"""Housekeeping: leases that ended, agents that vanished, runs that were lost, segments to compact."""
+"""Housekeeping: leases that ended, agents that vanished or are drained, lost runs, segments to compact."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.repeating import repeat
+from harness_coordinator.sessions import Sessions
 from harness_coordinator.settings import (
     HOUSEKEEPING_EVERY_S,
     RETRY_DELAYS_S,
@@ -27,11 +28,13 @@ class Housekeeper:
     def __init__(
         self,
         writes: WriteQueue,
+        sessions: Sessions,
         dispatcher: Dispatcher,
         settings: CoordinatorSettings,
         runs_over: asyncio.Event,
     ) -> None:
         self._writes = writes
+        self._sessions = sessions
         self._dispatcher = dispatcher
         self._settings = settings
         self._runs_over = runs_over
@@ -43,6 +46,7 @@ class Housekeeper:
 
     async def round(self) -> None:
         """Do everything that is due once."""
+        await self._tell_agents()
         changed = await self._writes.run(self._expire)
         if changed:
             self._runs_over.set()
@@ -50,6 +54,20 @@ class Housekeeper:
         self._rounds += 1
         if self._rounds % COMPACT_EVERY_ROUNDS == 0:
             await self._writes.run(segments.compact)
+
+    async def _tell_agents(self) -> None:
+        """Let sessions know what an administrator decided of their agents, in this process or in another."""
+        sessions = self._sessions.all()
+        ids = [session.agent_id for session in sessions]
+        states = await self._writes.run(lambda c: fleet.states(c, ids)) if ids else {}
+        for session in sessions:
+            state = states.get(session.agent_id)
+            if state == "removed":
+                session.refuse("this agent was removed from the fleet")
+            draining = state == "drained"
+            if session.draining != draining:
+                session.draining = draining
+                self._dispatcher.wake()
 
     def _expire(self, connection: Connection) -> bool:
         now_ns = time.time_ns()

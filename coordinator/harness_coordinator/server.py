@@ -123,7 +123,9 @@ async def _serve(
     loops = [
         asyncio.create_task(dispatcher.run(), name="dispatch"),
         asyncio.create_task(Measurer(store, writes, sessions, settings, runs_over).run(), name="measure"),
-        asyncio.create_task(Housekeeper(writes, dispatcher, settings, runs_over).run(), name="housekeep"),
+        asyncio.create_task(
+            Housekeeper(writes, sessions, dispatcher, settings, runs_over).run(), name="housekeep"
+        ),
     ]
     if roster is not None:
         await asyncio.to_thread(roster.load)

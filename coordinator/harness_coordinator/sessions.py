@@ -36,6 +36,11 @@ class AgentSession:
         """Queue a message for the agent; field names are those of `CoordinatorMessage`."""
         self.outbox.put_nowait(fleet_pb2.CoordinatorMessage(**body))  # type: ignore[arg-type]
 
+    def refuse(self, reason: str) -> None:
+        """Tell the agent that it is not wanted any more and end the session once that is sent."""
+        self.send(refusal=fleet_pb2.Refusal(reason=reason, retry=False))
+        self.closed.set()
+
     def view(self, runs: Iterable[Run]) -> AgentView:
         """Return what the scheduler sees of this agent."""
         return AgentView(

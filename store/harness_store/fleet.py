@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select, update
@@ -203,6 +204,12 @@ def remove_agent(connection: Connection, agent: str) -> str:
         .values(state="removed", name=Agent.name + "~" + Agent.agent_id)
     )
     return agent_id
+
+
+def states(connection: Connection, agent_ids: Sequence[str]) -> dict[str, str]:
+    """Return the states of these agents; unknown ones are left out."""
+    rows = connection.execute(select(Agent.agent_id, Agent.state).where(Agent.agent_id.in_(agent_ids)))
+    return {row.agent_id: row.state for row in rows}
 
 
 def find_agent(connection: Connection, agent: str) -> str:

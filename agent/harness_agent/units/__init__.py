@@ -1,0 +1,1 @@
+"""Unit files for the service managers, as templates."""
