@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from harness_coordinator.energy.records import EnergyError
 from harness_coordinator.live_energy import LiveRun
 from harness_coordinator.repeating import repeat
-from harness_coordinator.run_energy import compute_run_energy
+from harness_coordinator.run_energy import compute_run_energy, margin_after_ns
 from harness_coordinator.sessions import Sessions
 from harness_coordinator.settings import (
     LATE_SAMPLES_QUIET_NS,
@@ -107,14 +107,18 @@ class Measurer:
         waited_s = (time.time_ns() - (run.over_realtime_ns or 0)) / 1e9
         if waited_s > self._settings.samples_wait_s or run.end_ns is None or run.clock_id is None:
             return True
-        gone = {s.source_id for s in fleet.sources_of(connection, run.agent_id) if s.gone_reason}
+        records = {s.source_id: s for s in fleet.sources_of(connection, run.agent_id)}
+        on = self._sessions.get(run.agent_id) is not None
         for source_id in json.loads(run.source_ids_json or "[]") + json.loads(
             run.host_source_ids_json or "[]"
         ):
-            if source_id in gone:
+            record = records.get(source_id)
+            if record is None or record.gone_reason:
                 continue
+            # An agent that is still here goes on sampling: what comes just after the end sharpens the last edge.
+            until_ns = run.end_ns + (margin_after_ns(record) if on else 0)
             covered_ns = segments.covered_until_ns(connection, run.agent_id, source_id, run.clock_id)
-            if covered_ns is None or covered_ns < run.end_ns:
+            if covered_ns is None or covered_ns < until_ns:
                 return False
         return True
 

@@ -35,6 +35,8 @@ SHARED_DEVICE = "shared_device"
 MARGIN_NS = 3_000_000_000
 """Samples around the run that make its edges sharp: three periods of a 1 s sensor."""
 
+SHORTEST_MARGIN_AFTER_S = 0.2
+
 MB = 1e6
 
 
@@ -82,7 +84,7 @@ def compute_run_energy(
                 source_id=source_id,
                 clock_id=run.clock_id,
                 start_ns=window[0] - MARGIN_NS,
-                end_ns=window[1] + MARGIN_NS,
+                end_ns=window[1] + margin_after_ns(record),
             )
         )
         if "t_ns" not in samples or samples["t_ns"].size == 0:
@@ -108,6 +110,12 @@ def compute_run_energy(
     _add_host_memory(connection, rows, run, queries, columns, window)
     rows.reason = "; ".join(problems)
     return rows
+
+
+def margin_after_ns(record: fleet.SourceRecord) -> int:
+    """Return how long after a run's end samples still sharpen its last edge: two updates of the slowest reading."""
+    periods_s = [p for p in (record.counter_period_s, record.power_period_s) if p is not None]
+    return int(min(max([2 * p for p in periods_s] + [SHORTEST_MARGIN_AFTER_S]), MARGIN_NS * 1e-9) * 1e9)
 
 
 def _flag_all(rows: measurements.RunEnergyRows, flag: str) -> None:

@@ -89,6 +89,41 @@ def test_an_estimate_is_never_shown_as_a_measurement(harness: Harness, tmp_path:
     assert total["energy_source"] == "estimated"
 
 
+def test_a_job_without_energy_has_no_joules_and_is_done_at_once(harness: Harness, tmp_path: Path) -> None:
+    harness.start_coordinator()
+    harness.start_agent()
+    job_id = harness.submit(write_job(tmp_path, energy="off"))
+    detail = harness.wait_until_over(job_id)
+    assert detail["summary"]["state"] == "done"
+    assert "totals" not in detail
+    rows = harness.results(job_id)
+    assert len(rows) == 6
+    assert all(r["joules"] is None and r["energy_source"] is None and r["total_s"] > 0 for r in rows)
+
+
+def test_recomputing_by_equal_time_moves_joules_between_queries_and_not_the_total(
+    measured_harness: Harness, tmp_path: Path
+) -> None:
+    harness = measured_harness
+    harness.start_coordinator()
+    harness.start_agent()
+    models = [{"id": "m", "engine": "stub", "device": "cpu", "engine_args": {"tokens": 6, "token_s": 0.03}}]
+    job_id = harness.submit(write_job(tmp_path, energy="measured", models=models))
+    harness.wait_until_over(job_id)
+
+    def total() -> float:
+        return sum(t["device_joules"] for t in harness.job(job_id)["totals"])
+
+    before, device = harness.results(job_id), total()
+    assert "6 rows of 1 runs made again" in harness.run("recompute", job_id, check=True).stdout
+    assert harness.results(job_id) == before
+    harness.run("recompute", job_id, "--attribution", "time", check=True)
+    by_time = harness.results(job_id)
+    assert math.isclose(total(), device, rel_tol=1e-9)
+    assert {r["attribution"] for r in by_time} == {"time"}
+    assert harness.run("recompute", "nope").returncode == 2
+
+
 def test_results_come_from_the_database_as_from_the_coordinator(harness: Harness, tmp_path: Path) -> None:
     harness.start_coordinator()
     harness.start_agent()
