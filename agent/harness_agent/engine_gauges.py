@@ -20,6 +20,8 @@ class EngineGauges:
     def __init__(self, plan: EnginePlan) -> None:
         self._url = plan.metrics_url
         self._names: Mapping[str, str] = plan.gauges
+        # llama.cpp asks for the run's key here too.
+        self._headers = dict(plan.headers)
         self._values: dict[str, list[float]] = {}
 
     async def sample(self) -> None:
@@ -27,7 +29,12 @@ class EngineGauges:
         if not self._url or not self._names:
             return
         # Loopback without TLS: reading the system's certificates would hold up the first queries by 50 ms.
-        async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S, verify=False) as client:  # noqa: S501
+        async with httpx.AsyncClient(
+            trust_env=False,
+            timeout=TIMEOUT_S,
+            headers=self._headers,
+            verify=False,  # noqa: S501
+        ) as client:
             while True:
                 await asyncio.sleep(EVERY_S)
                 try:

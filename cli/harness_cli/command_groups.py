@@ -30,6 +30,7 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "submit": ("harness_cli.submit:submit", "Submit a job file; prints the job id."),
         "jobs": ("harness_cli.jobs:jobs", "List jobs."),
         "job": ("harness_cli.jobs:job", "Show, watch, cancel or retry one job."),
+        "models": ("harness_cli.models:models", "List known models, and which are here; convert weights."),
     },
     "Numbers": {
         "results": ("harness_cli.results:results", "Rows of a job: joules, seconds, tokens, verdicts."),
@@ -41,6 +42,7 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
             "harness_cli.recompute:recompute",
             "Make a job's joules again from the stored samples.",
         ),
+        "metrics": ("harness_cli.metrics:metrics", "A job's models side by side in the paper's metrics."),
         "samples": ("harness_cli.samples:samples", "Raw samples of a job or an agent."),
         "integrate": ("harness_cli.integrate:integrate", "Joules from recorded files; needs no server."),
     },

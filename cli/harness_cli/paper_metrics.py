@@ -1,4 +1,4 @@
-"""The metrics of the profiling paper's table 7, a column for each model, engine and hardware, and why some are absent."""
+"""The metrics of the paper's table 7, a column for each model, engine and hardware, and why some are absent."""
 
 from __future__ import annotations
 

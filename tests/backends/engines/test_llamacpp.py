@@ -4,6 +4,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from harness_backends.engines.adapter import EngineDevice, EnginePlan, EngineRequest, Sampling
 from harness_backends.engines.errors import EngineStartError, EngineUnavailableError
@@ -11,6 +12,7 @@ from harness_backends.engines.gguf import read_gguf
 from harness_backends.engines.llamacpp import LlamaCppAdapter
 from harness_backends.engines.model_files import find_model_file
 from harness_backends.engines.process import EngineProcess
+from harness_backends.engines.prometheus import parse_gauges
 from harness_backends.engines.stream_client import StreamClient
 from harness_backends.engines.stream_result import FailureKind
 
@@ -40,6 +42,9 @@ def test_the_real_engine_answers_with_counts_and_timings_and_no_cached_prompt(
                 assert result.cached_tokens == 0, "prompt caching would flatter the second answer"
                 assert result.engine_prefill_s is not None
                 assert result.engine_prefill_s > 0
+            plan = engine.process.plan
+            metrics = await asyncio.to_thread(httpx.get, plan.metrics_url, headers=dict(plan.headers))
+            assert parse_gauges(metrics.text, plan.gauges)["llamacpp:requests_processing"] == 0
             assert "Paris" in first.text
             assert first.text == again.text
             too_long = await engine.client.stream([{"role": "user", "content": "word " * 4000}], 60.0)

