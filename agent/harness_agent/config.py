@@ -15,7 +15,7 @@ class AgentConfig:
     """Settings of one agent process."""
 
     coordinator: str
-    """HOST:PORT of the coordinator."""
+    """HOST:PORT of the coordinator; several with commas between where they share a database."""
     state_dir: Path
     """Directory that holds the agent's identity, its spool and the logs of its engines; made when absent."""
     name: str = ""

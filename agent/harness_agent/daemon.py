@@ -196,14 +196,15 @@ class _Agent:
 
 def _credentials(config: AgentConfig, folder: Path, agent_id: str) -> Credentials | None:
     present = Credentials.load(folder)
-    host, _, port = config.coordinator.rpartition(":")
+    addresses = config.coordinator.split(",")
+    host, _, port = addresses[0].rpartition(":")
     if present is None and config.join_token:
         address = config.enrolment or f"{host}:{int(port) + 1}"
         present = enrol(
             folder, address, config.join_token, agent_id=agent_id, name=config.name or socket.gethostname()
         )
         _log.info("enrolled at %s; the certificate is in %s", address, folder)
-    if present is None and not is_loopback(host):
+    if present is None and not all(is_loopback(a.rpartition(":")[0]) for a in addresses):
         raise EnrolmentError(
             f"The coordinator at {config.coordinator} is on a network and this agent has no certificate; get a join"
             " token from `harness token create --role agent` and start the agent with --join-token-file."

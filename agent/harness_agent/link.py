@@ -69,14 +69,16 @@ class Link:
         """Prepare; `run` connects.
 
         Args:
-            address: HOST:PORT of the coordinator.
+            address: HOST:PORT of the coordinator, or several with commas between: coordinators of one database,
+                of which the next is tried when one is lost.
             outbox: what is to be sent.
             hello: makes the first message of a session.
             handler: takes what the coordinator asks for.
             exit_if_unreachable_s: give up when no session ever began within this time.
             credentials: this agent's certificate; None: no TLS, which coordinators offer on loopback only.
         """
-        self._address = address
+        self._addresses = address.split(",")
+        self._address = self._addresses[0]
         self._credentials = credentials
         self._outbox = outbox
         self._hello = hello
@@ -143,6 +145,7 @@ class Link:
                 ever = True
                 backoff.reset()
             self._session = None
+            self._address = self._addresses[(self._addresses.index(self._address) + 1) % len(self._addresses)]
             if reason != self._told:
                 _log.warning("%s; trying again until it works", reason)
                 self._told = reason

@@ -11,6 +11,7 @@ from harness_coordinator.settings import DEFAULT_LISTEN
 
 from harness_cli.agent_service import install_command, uninstall_command
 from harness_cli.agent_telemetry import doctor, sample
+from harness_cli.connection import check_addresses
 from harness_cli.failure import bad_input
 from harness_cli.join_token import read_token
 from harness_cli.state_directory import make_state_directory, state_directory
@@ -36,7 +37,7 @@ agent.add_command(uninstall_command)
     default=DEFAULT_LISTEN,
     show_default=True,
     metavar="HOST:PORT",
-    help="The coordinator to serve. [env: HARNESS_COORDINATOR]",
+    help="The coordinator to serve; several with commas where they share a database. [env: HARNESS_COORDINATOR]",
 )
 @click.option("--name", default=None, help="Name in the fleet; default: the host's name.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
@@ -71,8 +72,7 @@ def run(
     """Serve a coordinator until stopped: sample this machine's power and run the engines it leases."""
     from harness_agent.daemon import AgentConfig, AgentError, run_agent
 
-    if not coordinator.rpartition(":")[2].isdigit():
-        raise bad_input(f"--coordinator takes HOST:PORT, not {coordinator!r}")
+    check_addresses(coordinator)
     folder = make_state_directory(state_dir or state_directory("agent"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = AgentConfig(

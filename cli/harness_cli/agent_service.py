@@ -9,7 +9,8 @@ import click
 from harness_agent.errors import AgentError
 from harness_agent.installation import Settings, install, plan_installation, uninstall
 
-from harness_cli.failure import bad_input, unreachable
+from harness_cli.connection import check_addresses
+from harness_cli.failure import unreachable
 from harness_cli.join_token import read_token
 
 DEFAULT_USER = "joule-harness"
@@ -44,8 +45,7 @@ def install_command(
     """Install the agent as a systemd service (Linux) or launchd daemon (macOS) and start it."""
     from harness_cli.agent import parse_labels
 
-    if not coordinator.rpartition(":")[2].isdigit():
-        raise bad_input(f"--coordinator takes HOST:PORT, not {coordinator!r}")
+    check_addresses(coordinator)
     parse_labels(labels)
     token = read_token(join_token_file)
     settings = Settings(

@@ -60,6 +60,18 @@ def administrator_options(command: F) -> F:
     )(with_folder)
 
 
+def check_addresses(coordinators: str) -> None:
+    """Refuse what is not HOST:PORT, or several with commas between.
+
+    Raises:
+        Failure: it is something else.
+    """
+    for address in coordinators.split(","):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise bad_input(f"--coordinator takes HOST:PORT, not {address!r}")
+
+
 def credentials_folder(address: str) -> Path:
     """Return where this person's certificate for a coordinator is kept; HARNESS_TLS_DIR moves all of them."""
     named = os.environ.get("HARNESS_TLS_DIR")

@@ -31,10 +31,19 @@ ALL_RPCS = [f"/harness.v1.{name}/{m.name}" for name, service in SERVICES.items()
 class SecureFleet(Harness):
     """A harness whose coordinator was initialised with a certificate authority."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        database: str = "",
+        authority_from: Path | None = None,
+    ) -> None:
         super().__init__(folder, {**(environment or {}), "HARNESS_TLS_DIR": str(folder / "people")})
         self.enrolment = ""
-        self.administer("coordinator", "init")
+        self.database = database or self.database
+        shared = ("--authority-from", str(authority_from)) if authority_from else ()
+        self.administer("coordinator", "init", *shared)
 
     def administer(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as the administrator on the coordinator's machine."""
