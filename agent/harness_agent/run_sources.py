@@ -59,8 +59,8 @@ def choose_sources(infos: Sequence[SourceInfo], device_ids: Sequence[str], energ
 
 def engine_devices(infos: Iterable[SourceInfo], device_ids: Sequence[str]) -> tuple[EngineDevice, ...]:
     """Return the accelerators with their vendors, as an engine adapter wants them."""
-    vendors = {info.device_id: info.vendor for info in infos}
-    return tuple(EngineDevice(vendors.get(device_id, ""), device_id) for device_id in device_ids)
+    known = {info.device_id: (info.vendor, info.facts.get("pci", "")) for info in infos}
+    return tuple(EngineDevice(known.get(i, ("", ""))[0], i, known.get(i, ("", ""))[1]) for i in device_ids)
 
 
 def _of_accelerators(

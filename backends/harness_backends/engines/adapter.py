@@ -35,6 +35,8 @@ class EngineDevice:
 
     vendor: str
     device_id: str
+    pci: str = ""
+    """Its PCI address, where known: what AMD's two naming schemes have in common."""
 
 
 @dataclass(frozen=True, slots=True)

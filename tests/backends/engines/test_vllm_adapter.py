@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness_backends.engines.adapter import EngineDevice, EngineRequest, Sampling
+from harness_backends.engines.devices import device_environment
 from harness_backends.engines.errors import (
     EngineArgumentError,
     EngineStartError,
@@ -88,6 +89,21 @@ def test_engine_args_become_options_of_the_module_and_the_rest_stays_vllms_own(
     assert plan.facts["layers"] == "2"
     assert plan.settings["gpu_memory_utilization"] == 0.8
     assert plan.body["model"] == "a-model"
+
+
+def test_a_rocm_engine_sees_only_its_gpus_by_the_names_of_its_runtime(tmp_path: Path) -> None:
+    address = tmp_path / "0000:c1:00.0"
+    address.mkdir()
+    (address / "unique_id").write_text("4f83a4d2ae6cd39\n")
+    devices = (
+        EngineDevice("amd", "aaff-74a1", "0000:c1:00.0"),
+        EngineDevice("amd", "bbff-74a1", "0000:c2:00.0"),
+    )
+    environment = device_environment(devices, tmp_path)
+    # The second has no unique id (a virtual function): its own id is all there is.
+    assert environment["ROCR_VISIBLE_DEVICES"] == "GPU-04f83a4d2ae6cd39,bbff-74a1"
+    # HIP counts what ROCR leaves; vLLM wants both of its names to agree.
+    assert environment["HIP_VISIBLE_DEVICES"] == environment["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_options_have_the_forms_that_vllm_reads() -> None:
