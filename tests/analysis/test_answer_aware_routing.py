@@ -1,0 +1,245 @@
+"""Cascade, Hybrid LLM and MESS+ against numbers worked out by hand from their papers."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from harness_analysis.errors import RoutingError
+from harness_analysis.routing import cascade, hybrid, mess_plus
+from harness_analysis.routing.embedding import TfidfEmbedder
+
+from tests.analysis.routing_worlds import topic_world
+
+CORRECT = np.array([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=float)
+COST = np.tile([1.0, 2.0, 10.0], (4, 1))
+
+
+def test_a_perfect_judge_stops_at_the_first_right_answer() -> None:
+    bought = cascade.cascade(CORRECT, COST)
+    assert bought.choice.tolist() == [0, 1, 2, 2]
+    assert bought.cost.tolist() == [1, 3, 13, 13]
+    assert bought.calls.tolist() == [1, 2, 3, 3]
+    assert bought.quality.mean() == 0.75
+
+
+def test_the_cap_ends_a_cascade_with_the_current_answer() -> None:
+    bought = cascade.cascade(CORRECT, COST, cost_cap=3.0)
+    assert bought.choice.tolist() == [0, 1, 1, 1]
+    assert bought.cost.tolist() == [1, 3, 3, 3]
+
+
+def test_a_judge_that_always_errs_returns_wrong_answers_first() -> None:
+    bought = cascade.cascade(CORRECT, COST, judge_error=1.0)
+    assert bought.choice.tolist() == [2, 0, 0, 0]
+    assert bought.quality.tolist() == [1, 0, 0, 0]
+
+
+def test_quality_falls_with_the_judges_error() -> None:
+    world = topic_world(3_000)
+    reached = [
+        cascade.cascade(world.correct, world.cost, judge_error=error, seed=1).quality.mean()
+        for error in (0.0, 0.1, 0.2, 0.4)
+    ]
+    assert reached == sorted(reached, reverse=True)
+    assert reached[0] == pytest.approx(world.correct.max(axis=1).mean())
+
+
+def test_overgenerating_pays_for_everything() -> None:
+    bought = cascade.overgenerate_and_rerank(CORRECT, COST)
+    assert bought.choice.tolist() == [0, 1, 2, 0]
+    assert bought.cost.tolist() == [13] * 4
+    assert bought.quality.mean() == 0.75
+    cost, quality = bought.intervals(200)
+    assert (cost.low, cost.high) == (13, 13)
+    assert quality.low < 0.75 < quality.high
+
+
+# Qualities of two answers each: query 0 ties, query 1 is worse by 1, query 2 by 3.
+SMALL = np.array([[5.0, 5.0], [4.0, 4.0], [2.0, 2.0]])
+LARGE = np.array([[5.0, 5.0], [5.0, 5.0], [5.0, 5.0]])
+
+
+def test_labels_of_the_three_routers_by_hand() -> None:
+    assert hybrid.deterministic_labels(SMALL, LARGE).tolist() == [1, 0, 0]
+    mixed = np.array([[1.0, 3.0]])
+    # 1 >= 2: no, 1 >= 3: no, 3 >= 2 and 3 >= 3: yes, yes.
+    assert hybrid.probabilistic_labels(mixed, np.array([[2.0, 3.0]])).tolist() == [0.5]
+    assert hybrid.probabilistic_labels(SMALL, LARGE, 1.0).tolist() == [1, 1, 0]
+
+
+def test_the_best_relaxation_on_a_small_matrix() -> None:
+    # Labels (1, 0, 0) at t < 1, (1, 1, 0) from 1 to 3, (1, 1, 1) from 3: 4/9, 4/9, 0; the least t of the best is 0.
+    assert hybrid.mean_pairwise_difference(np.array([1.0, 0.0, 0.0])) == pytest.approx(4 / 9)
+    assert hybrid.best_relaxation(SMALL, LARGE) == (0.0, pytest.approx(4 / 9))
+    # A large model that always wins by 1, 2, 3 and 4: two labels of each kind are furthest apart, from t = 2 on.
+    behind = np.array([[4.0], [3.0], [2.0], [1.0]])
+    t, value = hybrid.best_relaxation(behind, np.full((4, 1), 5.0), np.arange(5.0))
+    assert (t, value) == (2.0, pytest.approx(0.5))
+
+
+def test_the_objective_equals_the_double_sum() -> None:
+    labels = np.random.default_rng(0).random(50)
+    direct = np.abs(labels[:, None] - labels[None]).mean()
+    assert hybrid.mean_pairwise_difference(labels) == pytest.approx(direct)
+
+
+def test_the_threshold_buys_the_most_within_the_drop() -> None:
+    trust = np.array([0.9, 0.8, 0.7, 0.1])
+    small, large = np.array([1.0, 1.0, 0.9, 0.0]), np.ones(4)
+    # Two to the small model: no drop. Three: 0.1 / 4 = 2.5 %. All: 27.5 %.
+    strict = hybrid.calibrate_threshold(trust, small, large, 1.0)
+    assert (strict.cost_advantage, strict.drop_percent) == (0.5, pytest.approx(0.0))
+    assert 0.7 <= strict.threshold < 0.8
+    loose = hybrid.calibrate_threshold(trust, small, large, 3.0)
+    assert (loose.cost_advantage, loose.drop_percent) == (0.75, pytest.approx(2.5))
+    assert hybrid.calibrate_threshold(trust, small * 0, large, 0.0).cost_advantage == 0.0
+
+
+@pytest.mark.parametrize("label", ["deterministic", "probabilistic", "transformed"])
+def test_a_hybrid_router_trusts_the_small_model_where_it_is_good(label: hybrid.Label) -> None:
+    world = topic_world(600)
+    words = TfidfEmbedder(24)
+    words.fit(world.texts)
+    router = hybrid.HybridRouter(label)
+    router.fit(words.embed(world.texts), world.correct[:, :1], world.correct[:, 2:])
+    cooking, maths = router.trust(words.embed(["onion oven butter", "integral prime matrix"]))
+    assert cooking > 0.7
+    assert cooking > maths + 0.3
+    always = hybrid.HybridRouter(label)
+    always.fit(words.embed(world.texts), np.ones((600, 1)), np.ones((600, 1)))
+    assert always.trust(words.embed(["onion"])).tolist() == [1.0]
+
+
+def test_one_decision_of_mess_plus_by_hand() -> None:
+    cost, predicted = np.array([1.0, 10.0]), np.array([0.2, 0.9])
+    # V E - Q s: 1 - 0.2 Q against 10 - 0.9 Q; equal at Q = 90 / 7.
+    assert mess_plus.decide(12.0, 1.0, cost, predicted) == 0
+    assert mess_plus.decide(13.0, 1.0, cost, predicted) == 1
+    assert mess_plus.decide(0.0, 1.0, cost, predicted) == 0
+    assert mess_plus.next_queue(0.2, 0.7, 1.0) == 0.0
+    assert mess_plus.next_queue(0.2, 0.7, 0.0) == pytest.approx(0.9)
+
+
+def test_exploration_decays_as_the_proof_or_as_the_text_says() -> None:
+    assert mess_plus.exploration_probability(1, 0.1) == 0.1
+    assert mess_plus.exploration_probability(16, 0.1) == pytest.approx(0.05)
+    assert mess_plus.exploration_probability(16, 0.1, "square-root") == pytest.approx(0.025)
+    assert mess_plus.exploration_probability(1, 3.0) == 1.0
+
+
+def run(alpha: float = 0.8, v: float = 0.001, **more) -> tuple[mess_plus.Trajectory, np.ndarray]:
+    world = topic_world(2_500, seed=5)
+    words = TfidfEmbedder(24)
+    words.fit(world.texts)
+    trajectory = mess_plus.run_mess_plus(
+        world.correct, world.cost, words.embed(world.texts), alpha=alpha, v=v, **more
+    )
+    return trajectory, world.cost
+
+
+def test_mess_plus_keeps_its_promise_for_less_than_the_largest_model() -> None:
+    trajectory, cost = run(c=0.3)
+    assert trajectory.satisfaction[-1] >= 0.79
+    assert trajectory.cost.mean() < 0.9 * cost[:, 2].mean()
+    assert 0.02 < trajectory.explored.mean() < 0.12
+    assert (trajectory.cost[trajectory.explored] > cost.max(axis=1)[trajectory.explored]).all()
+    assert trajectory.queue[0] == 0
+
+
+def test_a_larger_v_is_cheaper_and_keeps_the_promise_later() -> None:
+    quick, _ = run(alpha=0.8, v=1e-4)
+    cheap, _ = run(alpha=0.8, v=0.1)
+    assert cheap.cost.mean() < quick.cost.mean()
+    assert cheap.queue.max() > quick.queue.max()
+
+
+class Clairvoyant:
+    """Predicts what will be: theorem 1 holds with psi = 0 and any beta below 1."""
+
+    def __init__(self, correct: np.ndarray) -> None:
+        self.rows = iter(correct)
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        return next(self.rows)
+
+    def update(self, features: np.ndarray, satisfied: np.ndarray) -> None:
+        next(self.rows)
+
+
+def test_theorem_1_and_its_corollary_hold_in_numbers() -> None:
+    world = topic_world(1_500)
+    alpha, v = 0.7, 0.01
+    spread = float(world.cost.max() - world.cost.min())
+    queues, violations = [], []
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(world))
+        part = world.rows(order)
+        ran = mess_plus.run_mess_plus(
+            part.correct,
+            part.cost,
+            np.zeros((len(part), 1)),
+            alpha=alpha,
+            v=v,
+            predictor=Clairvoyant(part.correct),
+            seed=seed,
+        )
+        queues.append(ran.queue)
+        violations.append(alpha - ran.satisfied.mean())
+    bound = {"v": v, "cost_range": spread, "beta": 0.99, "alpha": alpha, "psi": 0.0}
+    t = np.arange(1, len(world) + 1)
+    assert (np.mean(queues, axis=0) <= mess_plus.queue_bound(t, **bound)).all()
+    assert np.mean(violations) <= mess_plus.violation_bound(len(world), **bound)
+    assert mess_plus.queue_bound(np.array([4]), v=2, cost_range=3, beta=0.5, alpha=0.5, psi=10)[0] == 14.0
+
+
+def test_first_compliance_is_the_last_time_below() -> None:
+    satisfied = np.array([0.0, 1.0, 1.0, 1.0])
+    ran = mess_plus.Trajectory(np.zeros(4, int), np.zeros(4, bool), satisfied, satisfied, satisfied, 0.6)
+    assert ran.first_compliant == 2
+    never = mess_plus.Trajectory(
+        np.zeros(4, int), np.zeros(4, bool), 1 - satisfied, satisfied, satisfied, 0.6
+    )
+    assert never.first_compliant is None
+
+
+def test_a_decision_takes_less_than_a_millisecond() -> None:
+    predictor = mess_plus.OnlineLogistic(28)
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        predictor.update(random.random(384), (random.random(28) < 0.5).astype(float))
+    cost, features = random.random(28), random.random(384)
+    took = []
+    for _ in range(200):
+        started = time.perf_counter()
+        mess_plus.decide(3.0, 0.01, cost, predictor.predict(features))
+        took.append(time.perf_counter() - started)
+    assert np.median(took) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alpha": 0.999}, "no promise of it can be kept"),
+        ({"alpha": 1.5}, "alpha must lie between 0 and 1"),
+        ({"alpha": 0.5, "v": 0.0}, "must be above 0"),
+    ],
+)
+def test_promises_that_cannot_be_kept_are_refused(change: dict[str, float], message: str) -> None:
+    world = topic_world(50)
+    with pytest.raises(RoutingError, match=message):
+        mess_plus.run_mess_plus(world.correct, world.cost, np.zeros((50, 1)), **change)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(RoutingError, match="the judge's error must lie between 0 and 1"):
+        cascade.cascade(CORRECT, COST, judge_error=1.2)
+    with pytest.raises(RoutingError, match="cost cap"):
+        cascade.cascade(CORRECT, COST, cost_cap=0)
+    with pytest.raises(RoutingError, match="at least 0"):
+        hybrid.probabilistic_labels(SMALL, LARGE, -1)
+    with pytest.raises(RoutingError, match="has not been fitted"):
+        hybrid.HybridRouter().trust(np.ones((1, 1)))
+    with pytest.raises(RoutingError, match="no queries"):
+        hybrid.calibrate_threshold(np.empty(0), np.empty(0), np.empty(0))
