@@ -109,14 +109,17 @@ def plan(groups: Sequence[Group], agents: Sequence[AgentView], now_s: float) -> 
     free = {a.agent_id: _free_devices(a) for a in agents}
     open_runs = {a.agent_id: a.wants_new_run and not a.draining for a in agents}
     claimed: set[str] = set()
+    asking = _asking(agents)
+    at_work = [a for a in agents if a.runs and not a.draining]
+    running = {run.key for agent in agents for run in agent.runs}
 
     for group in order:
-        leases += _top_up(group, agents, left, claimed)
+        leases += _top_up(group, asking.get(group.key, []), left, claimed)
         placed = _start_runs(group, matches, left, free, open_runs)
         leases += placed
-        if not placed and left[group.key] > 0 and not any(r.key == group.key for a in agents for r in a.runs):
+        if not placed and left[group.key] > 0 and group.key not in running:
             waiting[group.key] = matches.why_waiting(group)
-            claimed |= _claims(group, agents, matches)
+            claimed |= _claims(group, at_work, matches)
 
     served = {lease.run_id for lease in leases}
     ended = tuple(
@@ -140,18 +143,20 @@ def _free_devices(agent: AgentView) -> set[str]:
     return {d.device_id for d in agent.devices} - busy
 
 
+def _asking(agents: Sequence[AgentView]) -> dict[GroupKey, list[tuple[AgentView, Run]]]:
+    """Return the runs that ask for more tasks, by group."""
+    asking: dict[GroupKey, list[tuple[AgentView, Run]]] = {}
+    for agent in agents:
+        for run in agent.runs:
+            if agent.wants_tasks.get(run.run_id, 0) > 0 and not agent.draining:
+                asking.setdefault(run.key, []).append((agent, run))
+    return asking
+
+
 def _top_up(
-    group: Group, agents: Sequence[AgentView], left: dict[GroupKey, int], claimed: set[str]
+    group: Group, askers: Sequence[tuple[AgentView, Run]], left: dict[GroupKey, int], claimed: set[str]
 ) -> list[Lease]:
-    asking = [
-        (agent, run)
-        for agent in agents
-        for run in agent.runs
-        if run.key == group.key
-        and agent.wants_tasks.get(run.run_id, 0) > 0
-        and not agent.draining
-        and run.run_id not in claimed
-    ]
+    asking = [(agent, run) for agent, run in askers if run.run_id not in claimed]
     leases: list[Lease] = []
     for position, (agent, run) in enumerate(asking):
         share = _share(left[group.key], len(asking) - position, group.concurrency)
@@ -170,7 +175,7 @@ def _start_runs(
     open_runs: dict[str, bool],
 ) -> list[Lease]:
     candidates: list[tuple[AgentView, list[Device]]] = []
-    for agent, found in matches.of(group):
+    for agent, found in matches.of(group) if any(open_runs.values()) else ():
         if open_runs[agent.agent_id]:
             devices = [d for d in found.devices if d.device_id in free[agent.agent_id]]
             if len(devices) >= group.requirement.device_count:
@@ -198,33 +203,45 @@ def _share(ready: int, askers: int, batch: int) -> int:
     return max(math.ceil(ready / max(askers, 1)), min(batch, ready))
 
 
-def _claims(group: Group, agents: Sequence[AgentView], matches: _Matches) -> set[str]:
+def _claims(group: Group, at_work: Sequence[AgentView], matches: _Matches) -> set[str]:
     """Runs whose devices this waiting group would use: they get no more tasks of less important groups."""
     claims: set[str] = set()
+    if not at_work:
+        return claims
     matching = {agent.agent_id: found for agent, found in matches.of(group)}
-    for agent in agents:
+    for agent in at_work:
         found = matching.get(agent.agent_id)
-        if found is None or agent.draining:
-            continue
-        wanted = {d.device_id for d in found.devices}
-        claims |= {run.run_id for run in agent.runs if run.device_ids & wanted}
+        if found is not None:
+            wanted = {d.device_id for d in found.devices}
+            claims |= {run.run_id for run in agent.runs if run.device_ids & wanted}
     return claims
 
 
 class _Matches:
-    """Which agents can run which group, each pair decided once."""
+    """Which agents can run which group: decided once for each requirement and each kind of machine."""
 
     def __init__(self, agents: Sequence[AgentView]) -> None:
         self._agents = agents
-        self._all: dict[GroupKey, list[tuple[AgentView, Match]]] = {}
+        self._kinds = [(a.engines, a.devices, frozenset(a.labels.items())) for a in agents]
+        self._all: dict[str, list[tuple[AgentView, Match]]] = {}
+        self._able: dict[str, list[tuple[AgentView, Match]]] = {}
+        self._why: dict[str, str] = {}
 
     def of(self, group: Group) -> list[tuple[AgentView, Match]]:
-        return [(a, m) for a, m in self._every(group) if m.devices]
+        need = repr(group.requirement)
+        if need not in self._able:
+            self._able[need] = [(a, m) for a, m in self._every(group, need) if m.devices]
+        return self._able[need]
 
     def why_waiting(self, group: Group) -> str:
         if not self._agents:
             return "no agent is connected"
-        every = self._every(group)
+        need = repr(group.requirement)
+        if need not in self._why:
+            self._why[need] = self._explain(group, self._every(group, need))
+        return self._why[need]
+
+    def _explain(self, group: Group, every: Sequence[tuple[AgentView, Match]]) -> str:
         able = [(a, m) for a, m in every if m.devices]
         if able:
             if all(a.draining for a, _ in able):
@@ -237,22 +254,24 @@ class _Matches:
         who = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         return f"no agent can run it on {describe(group.requirement.selector)}: {who}: {reason}"
 
-    def _every(self, group: Group) -> list[tuple[AgentView, Match]]:
-        if group.key not in self._all:
-            self._all[group.key] = [
-                (
-                    agent,
-                    match(
+    def _every(self, group: Group, need: str) -> list[tuple[AgentView, Match]]:
+        if need not in self._all:
+            by_kind: dict[object, Match] = {}
+            found: list[tuple[AgentView, Match]] = []
+            for agent, kind in zip(self._agents, self._kinds, strict=True):
+                # Machines that differ in nothing but their name match alike, unless a name is asked for.
+                key = (kind, agent.name) if group.requirement.selector.agent is not None else kind
+                if key not in by_kind:
+                    by_kind[key] = match(
                         group.requirement,
                         agent_name=agent.name,
                         labels=agent.labels,
                         engines=agent.engines,
                         devices=agent.devices,
-                    ),
-                )
-                for agent in self._agents
-            ]
-        return self._all[group.key]
+                    )
+                found.append((agent, by_kind[key]))
+            self._all[need] = found
+        return self._all[need]
 
 
 def why_impossible(requirement: Requirement, agents: Sequence[AgentView]) -> str:
