@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness_proto.v1 import fleet_pb2_grpc, telemetry_pb2
 
 from tests.end_to_end.harness_processes import wait_for
-from tests.fleet.secure_fleet import SecureFleet
-from tests.fleet.storm import Storm, assert_whole
+from tests.fleet.secure_fleet import SecureFleet, channel_of
+from tests.fleet.storm import Storm, assert_samples_whole, assert_whole
 from tests.fleet.test_security import fuzz
 
 LONG = os.environ.get("HARNESS_LONG") == "1"
@@ -67,6 +69,27 @@ def test_a_second_agent_under_a_taken_name_waits_and_takes_no_work(own_fleet: Se
     wait_for(lambda: "belongs to another agent" in own_fleet.log("twin"), "the twin is told")
     assert own_fleet.run("agents", "--format", "json").stdout.count('"agent_id"') == 1
     assert own_fleet.processes["box"].poll() is None
+
+
+def test_replayed_and_reordered_batches_are_there_once(own_fleet: SecureFleet) -> None:
+    own_fleet.start_coordinator()
+    agent_id, mine = own_fleet.agent_certificate()
+
+    def batch(seq: int) -> telemetry_pb2.SampleBatch:
+        return telemetry_pb2.SampleBatch(
+            agent_id=agent_id, boot_id="b", clock_id="c", source_id="s", seq=seq,
+            t_ns=[seq * 10, seq * 10 + 1], power_w=[1.0, 2.0],
+        )  # fmt: skip
+
+    with channel_of(own_fleet.address, mine) as channel:
+        push = fleet_pb2_grpc.FleetStub(channel).PushSamples
+        for order in ([1, 2, 3], [2, 3, 4], [7, 5, 6, 6], [1, 7]):
+            acknowledged = {ack.seq for ack in push(iter([batch(seq) for seq in order]), timeout=20)}
+            assert acknowledged
+    with sqlite3.connect(own_fleet.database.removeprefix("sqlite:///")) as database:
+        assert_samples_whole(lambda query: database.execute(query).fetchall())
+        assert database.execute("select sum(row_count) from sample_segments").fetchone() == (14,)
+        assert database.execute("select sum(n) from samples_1hz").fetchone() == (14,)
 
 
 @long_form
