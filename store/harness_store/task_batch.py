@@ -14,8 +14,9 @@ from typing import Any, cast
 from sqlalchemy import Connection, and_, bindparam, select, update
 
 from harness_store.models import Evaluation, Generation, Job, Query, Run, Task
+from harness_store.models.base import storable
 from harness_store.retries import HELD, RETRY_DELAYS_S, give_back
-from harness_store.rows import chunks, insert_into, table_of, upsert
+from harness_store.rows import chunks, table_of, upsert
 
 CHUNK_IDS = 500
 """Ids in one IN list."""
@@ -114,10 +115,9 @@ class TaskBatch:
         for task, how in self._returned:
             give_back(connection, cast(Any, task), now_ns=self.now_ns, retry_delays_s=RETRY_DELAYS_S, **how)
         if self.generations:
-            table = table_of(Generation)
-            key = list(table.primary_key.columns)
-            insert = insert_into(connection.dialect.name, table).on_conflict_do_nothing(index_elements=key)
-            connection.execute(insert, [dict(row) for row in self.generations])
+            # Two dozen values a result: the driver takes tuples at a third of the cost.
+            rows = [tuple(storable(row[name]) for name in _GENERATION) for row in self.generations]
+            connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
         upsert(connection, Evaluation, self.verdicts)
 
 
@@ -141,6 +141,12 @@ def run_owners(connection: Connection, run_ids: Sequence[str]) -> dict[str, RunO
     return found
 
 
+_GENERATION = tuple(column.name for column in table_of(Generation).columns)
+_INSERT = {
+    style: f"INSERT INTO generations ({', '.join(_GENERATION)}) VALUES ({', '.join([mark] * len(_GENERATION))})"  # noqa: S608
+    " ON CONFLICT (task_id, attempt) DO NOTHING"
+    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
+}
 _IDS = bindparam("b_ids", expanding=True)
 _TASKS = (
     select(

@@ -17,7 +17,6 @@ from tests.end_to_end.harness_processes import wait_for
 from tests.fleet.secure_fleet import SecureFleet
 from tests.fleet.storm import assert_samples_whole
 
-
 TASKS = 60
 
 
