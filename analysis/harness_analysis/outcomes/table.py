@@ -165,4 +165,6 @@ def normalised(table: IbisTable, name: str) -> IbisTable:
         columns[field.name] = (
             ibis.ifelse(value.isnan(), ibis.null(kind), value) if kind == "float64" else value
         )
+    # Part of the key of every join, where null would equal nothing.
+    columns["dataset_id"] = columns["dataset_id"].fill_null("")
     return table.select(**columns)

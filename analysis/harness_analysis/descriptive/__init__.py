@@ -1,0 +1,17 @@
+"""What outcomes say before anything is routed: who solves what, and what it costs."""
+
+from harness_analysis.descriptive.efficiency import efficiency, efficiency_gap
+from harness_analysis.descriptive.failure_modes import failure_modes
+from harness_analysis.descriptive.precision import precision_comparison
+from harness_analysis.descriptive.savings import savings_by_size
+from harness_analysis.descriptive.solvability import joint_coverage, solvability
+
+__all__ = [
+    "efficiency",
+    "efficiency_gap",
+    "failure_modes",
+    "joint_coverage",
+    "precision_comparison",
+    "savings_by_size",
+    "solvability",
+]
