@@ -17,7 +17,13 @@ from harness_coordinator.energy.records import (
     SourceEnergy,
     SourceTraits,
 )
-from harness_coordinator.recorded import RecordedFileError, RecordedWindows, read_samples, read_windows
+from harness_coordinator.recorded import (
+    RecordedFileError,
+    RecordedSamples,
+    RecordedWindows,
+    read_samples,
+    read_windows,
+)
 
 from harness_cli.failure import bad_input
 from harness_cli.output import cell, format_option, print_rows
@@ -37,6 +43,7 @@ COLUMNS = (
     "method",
     "flags",
 )
+REFERENCE_COLUMNS = ("reference_joules", "difference_percent")
 
 
 @click.command()
@@ -80,6 +87,18 @@ COLUMNS = (
     metavar="START_NS:END_NS",
     help="A time without work, for idle power; else 10 to 60 s before and after all windows, where recorded.",
 )
+@click.option(
+    "--power-column",
+    default="power_w",
+    show_default=True,
+    metavar="NAME",
+    help="The column of watts, where SAMPLES calls it something else.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="A meter's recording of the same time (columns as in SAMPLES): says how far SAMPLES is from it.",
+)
 @click.option("--source", help="Which source, where SAMPLES holds several.")
 @click.option(
     "--counter-wrap", "wrap_j", type=float, default=math.nan, help="Where energy_j starts again, J."
@@ -103,6 +122,8 @@ def integrate(
     attribution: str,
     alpha: float | None,
     baselines: tuple[str, ...],
+    power_column: str,
+    reference: Path | None,
     source: str | None,
     wrap_j: float,
     max_power_w: float,
@@ -116,8 +137,9 @@ def integrate(
     first_token_ns, prompt_tokens, output_tokens. All times on one clock, in ns.
     """
     try:
-        recorded = read_samples(samples, source)
+        recorded = read_samples(samples, source, power_column)
         asked = read_windows(windows)
+        meter = read_samples(reference) if reference else None
         loads = read_windows(activity).queries if activity else None
         idle = [_baseline(text) for text in baselines] or _idle_times(recorded.samples, asked.queries, loads)
         result = measure_source(
@@ -141,10 +163,13 @@ def integrate(
     except (RecordedFileError, EnergyError) as error:
         raise bad_input(str(error)) from error
     rows, summary = window_rows(asked, result), summary_of(result)
+    if meter is not None:
+        add_reference(rows, summary, asked, meter)
     if output_format == "json":
         click.echo(json.dumps({"windows": rows, "summary": summary}, indent=2))
         return
-    print_rows(rows, output_format, columns=COLUMNS)
+    shown = (*COLUMNS, *REFERENCE_COLUMNS) if meter is not None else COLUMNS
+    print_rows(rows, output_format, columns=shown)
     if output_format == "table":
         click.echo()
         for name, value in summary.items():
@@ -195,6 +220,29 @@ def summary_of(result: SourceEnergy) -> dict[str, Any]:
         "activity_explains": _number(result.explained),
         "flags": list(result.flags),
     }
+
+
+def add_reference(
+    rows: list[dict[str, Any]], summary: dict[str, Any], asked: RecordedWindows, meter: RecordedSamples
+) -> None:
+    """Add what a meter saw in each window, and over all of them, and how far the samples are from it, %."""
+    start, end = asked.queries.start_ns, asked.queries.end_ns
+    span = _run_window(asked.queries)
+    alone = [
+        measure_source(
+            SourceTraits(meter.source), meter.samples, _no_queries(), window, inside="linear"
+        ).device_joules
+        for window in [*zip(start.tolist(), np.maximum(start, end).tolist(), strict=True), span]
+    ]
+    for row, joules in zip([*rows, summary], alone, strict=True):
+        ours = row.get("joules", row.get("total_joules"))
+        row["reference_joules"] = _number(joules)
+        row["difference_percent"] = 100 * (ours / joules - 1) if ours is not None and joules > 0 else None
+
+
+def _no_queries() -> QueryColumns:
+    none, unknown = np.zeros(0, np.int64), np.zeros(0)
+    return QueryColumns(none, none, none, unknown, unknown)
 
 
 def _number(value: float) -> float | None:

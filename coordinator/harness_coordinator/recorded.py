@@ -51,13 +51,14 @@ class _Columns:
         return f"{self.path}, {self.unit} {self.lines[row]}"
 
 
-def read_samples(path: Path, source: str | None = None) -> RecordedSamples:
+def read_samples(path: Path, source: str | None = None, power_column: str = "power_w") -> RecordedSamples:
     """Read the polls of one source.
 
     Args:
         path: file with `t_ns` and at least one of `power_w`, `energy_j`; optional `source`, `half_width_ns`,
             `interval_ns`.
         source: which source where the file holds several.
+        power_column: the column to take for `power_w`, W, where the file calls it something else.
 
     Raises:
         RecordedFileError: the file is not there, not readable as its ending says, lacks a column, holds a
@@ -66,9 +67,13 @@ def read_samples(path: Path, source: str | None = None) -> RecordedSamples:
     columns = _read(path)
     if "t_ns" not in columns.values:
         raise RecordedFileError(f"{path} has no column t_ns; its columns are {_listed(columns)}")
-    if not {"power_w", "energy_j"} & set(columns.values):
+    if power_column != "power_w" and power_column not in columns.values:
+        raise RecordedFileError(f"{path} has no column {power_column}; its columns are {_listed(columns)}")
+    if not {power_column, "energy_j"} & set(columns.values):
+        watts = next((name for name in columns.values if name.endswith("_w")), "")
+        hint = f"; --power-column {watts} takes that one" if watts else ""
         raise RecordedFileError(
-            f"{path} has neither a column power_w nor energy_j; its columns are {_listed(columns)}"
+            f"{path} has neither a column power_w nor energy_j; its columns are {_listed(columns)}{hint}"
         )
     if not len(columns.lines):
         raise RecordedFileError(f"{path} holds no samples")
@@ -84,7 +89,7 @@ def read_samples(path: Path, source: str | None = None) -> RecordedSamples:
     samples = SampleColumns(
         t_ns=t_ns,
         energy_j=optional("energy_j"),
-        power_w=optional("power_w"),
+        power_w=optional(power_column),
         half_width_ns=optional_ns("half_width_ns"),
         interval_ns=optional_ns("interval_ns"),
         throttle_bits=optional_ns("throttle_bits"),

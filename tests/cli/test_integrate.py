@@ -179,3 +179,26 @@ def test_recorded_mlperf_run_gives_the_published_average(shared_data: Path, tmp_
     row = _json(folder / "meter.parquet", "--windows", asked)["windows"][0]
     length_s = (window["end_ns"] - window["begin_ns"]) * 1e-9
     assert row["joules"] / length_s == pytest.approx(window["published_average_w"], rel=2e-4)
+
+
+def test_a_recording_is_held_against_a_meter_of_the_same_time(tmp_path: Path) -> None:
+    times = [k * 10_000_000 for k in range(1001)]
+    (tmp_path / "smi.csv").write_text("t_ns,power_draw_w\n" + "".join(f"{t},95\n" for t in times))
+    (tmp_path / "meter.csv").write_text("t_ns,power_w\n" + "".join(f"{t},100\n" for t in times))
+    (tmp_path / "w.csv").write_text("id,start_ns,end_ns\na,1000000000,3000000000\nb,5000000000,9000000000\n")
+    arguments = [str(tmp_path / "smi.csv"), "--windows", str(tmp_path / "w.csv"), "--format", "json"]
+    ran = CliRunner().invoke(
+        integrate, [*arguments, "--power-column", "power_draw_w", "--reference", str(tmp_path / "meter.csv")]
+    )
+    assert ran.exit_code == 0, ran.output
+    told = json.loads(ran.output)
+    assert [w["reference_joules"] for w in told["windows"]] == [pytest.approx(200), pytest.approx(400)]
+    assert [w["difference_percent"] for w in told["windows"]] == [pytest.approx(-5), pytest.approx(-5)]
+    assert told["summary"]["difference_percent"] == pytest.approx(-5)
+
+    refused = CliRunner().invoke(integrate, arguments)
+    assert refused.exit_code == 2
+    assert "--power-column power_draw_w takes that one" in refused.output
+    absent = CliRunner().invoke(integrate, [*arguments, "--power-column", "watts"])
+    assert absent.exit_code == 2
+    assert "has no column watts" in absent.output
