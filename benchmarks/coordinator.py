@@ -198,9 +198,12 @@ async def submission(tasks: int) -> AsyncIterator[jobs_pb2.SubmitRequest]:
 class SimulatedAgent:
     """Speaks the agent's side and answers every task the moment it is leased."""
 
-    def __init__(self, tasks: int) -> None:
-        self._left = tasks
+    def __init__(self, tasks: int, name: str = "bench", concurrent_left: list[int] | None = None) -> None:
+        """Prepare for `tasks` tasks, or for a share of those that `concurrent_left` counts down for several agents."""
+        self._name = name
+        self._shared = [tasks] if concurrent_left is None else concurrent_left
         self._seq = 0
+        self._acknowledged = 0
         self._out: asyncio.Queue[fleet_pb2.AgentMessage] = asyncio.Queue()
         self.welcomed = asyncio.Event()
         self.finished = asyncio.Event()
@@ -210,7 +213,12 @@ class SimulatedAgent:
         engine = fleet_pb2.EngineInfo(name="stub", available=True)
         host = telemetry_pb2.HostInfo(hostname="bench", cpu_brand="bench")
         hello = fleet_pb2.Hello(
-            agent_id="bench", name="bench", boot_id="boot", clock_id="clock", engines=[engine], host=host
+            agent_id=self._name,
+            name=self._name,
+            boot_id="boot",
+            clock_id="clock",
+            engines=[engine],
+            host=host,
         )
         self._send(hello=hello)
         self._send(work_request=fleet_pb2.WorkRequest(tasks=512))
@@ -220,8 +228,15 @@ class SimulatedAgent:
                 self.welcomed.set()
             elif kind == "lease":
                 self._answer(message.lease)
-            elif kind == "ack" and self._left == 0 and message.ack.seq >= self._seq:
-                self.finished.set()
+            elif kind == "ack":
+                self._acknowledged = message.ack.seq
+                if self.idle:
+                    self.finished.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no task is left and everything told is acknowledged."""
+        return self._shared[0] == 0 and self._acknowledged >= self._seq
 
     def _answer(self, lease: fleet_pb2.LeaseOffer) -> None:
         for task in lease.tasks:
@@ -240,8 +255,8 @@ class SimulatedAgent:
                     response="one two three",
                 )
             )
-            self._left -= 1
-        if self._left:
+            self._shared[0] -= 1
+        if self._shared[0]:
             self._send(work_request=fleet_pb2.WorkRequest(run_id=lease.run_id, tasks=512))
 
     def _keep(self, **body: object) -> None:
@@ -249,7 +264,7 @@ class SimulatedAgent:
         self._send(seq=self._seq, **body)
 
     def _send(self, **body: object) -> None:
-        self._out.put_nowait(fleet_pb2.AgentMessage(agent_id="bench", boot_id="boot", **body))  # type: ignore[arg-type]
+        self._out.put_nowait(fleet_pb2.AgentMessage(agent_id=self._name, boot_id="boot", **body))  # type: ignore[arg-type]
 
     async def _messages(self) -> AsyncIterator[fleet_pb2.AgentMessage]:
         while True:

@@ -115,6 +115,7 @@ def _run_update(
         runs.add_baseline(connection, run_id=u.run_id, start_ns=u.t_ns, end_ns=u.end_ns)
     elif phase in {fleet_pb2.RunUpdate.ENDED, fleet_pb2.RunUpdate.FAILED}:
         failed = phase == fleet_pb2.RunUpdate.FAILED
+        runs.add_facts(connection, run_id=u.run_id, facts=dict(u.facts))
         runs.mark_over(
             connection,
             run_id=u.run_id,

@@ -53,7 +53,7 @@ async def take_samples(
             taken = [batch for batch in group if batch is not None]
             blocks = [block for batch in taken if (block := _block(batch)) is not None]
             if blocks:
-                await writes.run(lambda c, b=blocks: segments.append_blocks(c, b))
+                await writes.run_together(segments.append_blocks, blocks)
             last = {(b.boot_id, b.source_id): b.seq for b in taken}
             for (boot_id, source_id), seq in last.items():
                 yield telemetry_pb2.SampleAck(boot_id=boot_id, source_id=source_id, seq=seq)
@@ -67,6 +67,10 @@ def _block(batch: telemetry_pb2.SampleBatch) -> segments.NewBlock | None:
         columns = columns_of(batch)
     except MalformedBatchError as error:
         _log.warning("agent %s sent samples that cannot be used: %s", batch.agent_id, error)
+        return None
+    if "\x00" in batch.source_id + batch.boot_id + batch.clock_id:
+        # PostgreSQL takes no such text, and asking for the batch again would not mend it.
+        _log.warning("agent %s sent samples of a source whose name holds a zero byte", batch.agent_id)
         return None
     return segments.NewBlock(
         agent_id=batch.agent_id,

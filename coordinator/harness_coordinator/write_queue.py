@@ -12,8 +12,9 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 MAX_GROUP = 512
@@ -35,6 +36,26 @@ class Transactional(Protocol):
 
 
 _Operation = tuple[Callable[[Any], Any], "Future[Any]"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One caller's share of an operation that takes many shares at once."""
+
+    function: Callable[[Any, list[Any]], object]
+    items: Sequence[Any]
+
+    def __call__(self, connection: Any) -> None:
+        self.function(connection, list(self.items))
+
+
+@dataclass(slots=True)
+class _Unit:
+    """What is called once: an operation, or the parts of one function together."""
+
+    call: Callable[[Any], Any]
+    futures: list[Future[Any]]
+    parts: list[_Operation]
 
 
 class WriteQueue:
@@ -59,6 +80,17 @@ class WriteQueue:
         except queue.Full:
             await asyncio.get_running_loop().run_in_executor(None, self._queue.put, item)
         return await asyncio.wrap_future(future)
+
+    async def run_together(self, function: Callable[[Any, list[T]], object], items: Sequence[T]) -> None:
+        """Run `function(connection, items)` once it is its turn, with the items of all who wait for the same.
+
+        Nobody suffers by it: when the common call fails, each caller's items are tried alone. The function must
+        not mind in which order callers come.
+
+        Raises:
+            Exception: what the function raised for these items; nothing of them is stored then.
+        """
+        await self.run(_Part(function, items))
 
     def close(self) -> None:
         """Finish what was queued and stop the thread."""
@@ -86,25 +118,52 @@ class WriteQueue:
                 return
 
     def _run_group(self, group: list[_Operation]) -> None:
-        group = [item for item in group if item[1].set_running_or_notify_cancel()]
-        while group:
+        units = _units([item for item in group if item[1].set_running_or_notify_cancel()])
+        while units:
             failed: int | None = None
             results: list[Any] = []
             error: BaseException | None = None
             try:
                 with self._store.begin() as connection:
-                    for position, (operation, _) in enumerate(group):
+                    for position, unit in enumerate(units):
                         failed = position
-                        results.append(operation(connection))
+                        results.append(unit.call(connection))
                     failed = None
             except Exception as caught:  # noqa: BLE001 - whatever an operation raises belongs to its caller
                 error = caught
             if error is None:
-                for (_, future), result in zip(group, results, strict=True):
-                    future.set_result(result)
+                for unit, result in zip(units, results, strict=True):
+                    for future in unit.futures:
+                        future.set_result(result)
                 return
-            if failed is None or len(group) == 1:
-                for _, future in group:
-                    future.set_exception(error)
+            if failed is not None and len(units[failed].parts) > 1:
+                units[failed : failed + 1] = [
+                    _Unit(call, [f], [(call, f)]) for call, f in units[failed].parts
+                ]
+                continue
+            if failed is None or len(units) == 1:
+                for unit in units:
+                    for future in unit.futures:
+                        future.set_exception(error)
                 return
-            group.pop(failed)[1].set_exception(error)
+            units.pop(failed).futures[0].set_exception(error)
+
+
+def _units(group: Sequence[_Operation]) -> list[_Unit]:
+    """Put the parts of each function together, at the place of the first of them."""
+    units: list[_Unit] = []
+    together: dict[Callable[..., Any], _Unit] = {}
+    for operation, future in group:
+        if not isinstance(operation, _Part):
+            units.append(_Unit(operation, [future], [(operation, future)]))
+            continue
+        unit = together.get(operation.function)
+        if unit is None:
+            unit = together[operation.function] = _Unit(operation, [], [])
+            units.append(unit)
+        unit.futures.append(future)
+        unit.parts.append((operation, future))
+    for function, unit in together.items():
+        items = [item for part, _ in unit.parts if isinstance(part, _Part) for item in part.items]
+        unit.call = _Part(function, items)
+    return units

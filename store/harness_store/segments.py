@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, func, select
 
 from harness_store.compaction import Compacted, compact
 from harness_store.models import PACKED, SampleSegment
@@ -156,27 +156,22 @@ def covered_until_ns(
 def _stored_ranges(
     connection: Connection, key: tuple[str, str, str], first: int, last: int
 ) -> list[tuple[int, int]]:
-    values = {"agent": key[0], "boot": key[1], "source": key[2], "first": first, "last": last}
-    return [(row.seq_first, row.seq_last) for row in connection.execute(_STORED_RANGES, values)]
+    statement = _STORED_RANGES[connection.dialect.paramstyle]
+    found = connection.exec_driver_sql(statement, (*key, last, *key, first, first))
+    return [(row[0], row[1]) for row in found]
 
 
-_MINE = (
-    SampleSegment.agent_id == bindparam("agent"),
-    SampleSegment.boot_id == bindparam("boot"),
-    SampleSegment.source_id == bindparam("source"),
-)
 # Ranges never overlap, so of all that begin before `first` only the last one can reach it: asking for
-# `seq_last >= first` instead would read the source's whole past at each block.
-_NEAREST = (
-    select(func.max(SampleSegment.seq_first))
-    .where(*_MINE, SampleSegment.seq_first <= bindparam("first"))
-    .scalar_subquery()
-)
-_STORED_RANGES = select(SampleSegment.seq_first, SampleSegment.seq_last).where(
-    *_MINE,
-    SampleSegment.seq_first <= bindparam("last"),
-    SampleSegment.seq_first >= func.coalesce(_NEAREST, bindparam("first")),
-)
+# `seq_last >= first` instead would read the source's whole past at each block. As text for the driver, because it
+# is asked for each source of each group, thousands of times a second.
+_STORED_RANGES = {
+    style: (
+        f"SELECT seq_first, seq_last FROM sample_segments WHERE {mine} AND seq_first <= {mark} AND seq_first >="  # noqa: S608
+        f" COALESCE((SELECT max(seq_first) FROM sample_segments WHERE {mine} AND seq_first <= {mark}), {mark})"
+    )
+    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
+    for mine in (f"agent_id = {mark} AND boot_id = {mark} AND source_id = {mark}",)
+}
 
 
 def _parts(

@@ -98,3 +98,32 @@ def test_an_error_at_commit_reaches_every_caller(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
         asyncio.run(writes.run(insert(1)))
     writes.close()
+
+
+def test_parts_of_one_function_are_run_together_and_a_bad_part_is_its_callers_alone(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.db")
+    queue = WriteQueue(database)
+    calls: list[list[int]] = []
+
+    def insert_all(connection: sqlite3.Connection, values: list[int]) -> None:
+        calls.append(list(values))
+        connection.executemany("insert into t values (?)", [(value,) for value in values])
+
+    def held(connection: sqlite3.Connection) -> None:
+        database.gate.wait(10)
+
+    async def together() -> list[object]:
+        first = asyncio.create_task(queue.run(held))
+        await asyncio.sleep(0)
+        rest = [
+            asyncio.create_task(queue.run_together(insert_all, part)) for part in ([1, 2], [3], [3, 4], [5])
+        ]
+        await asyncio.sleep(0)
+        database.gate.set()
+        return await asyncio.gather(first, *rest, return_exceptions=True)
+
+    results = asyncio.run(together())
+    queue.close()
+    assert [type(r) for r in results] == [type(None)] * 3 + [sqlite3.IntegrityError, type(None)]
+    assert database.rows() == [1, 2, 3, 5]
+    assert calls[0] == [1, 2, 3, 3, 4, 5], "first all of them in one call"
