@@ -41,9 +41,9 @@ def test_an_entry_can_be_pasted_into_a_job_file() -> None:
     ],
 )
 def test_a_wrong_name_gets_one_sentence_and_exit_code_2(
-    arguments: list[str], told: str, tmp_path: Path
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with CliRunner().isolated_filesystem(tmp_path):
-        done = CliRunner().invoke(models, arguments)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(models, arguments)
     assert done.exit_code == 2
     assert told in done.output
