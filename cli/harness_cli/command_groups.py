@@ -46,6 +46,14 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "samples": ("harness_cli.samples:samples", "Raw samples of a job or an agent."),
         "integrate": ("harness_cli.integrate:integrate", "Joules from recorded files; needs no server."),
     },
+    "Which model should answer": {
+        "analyze": (
+            "harness_cli.analyze:analyze",
+            "Solvability, coverage, efficiency, savings of any outcomes.",
+        ),
+        "route": ("harness_cli.route:route", "Evaluate, compare, fit and use routers."),
+        "report": ("harness_cli.analyze:report", "One page about outcomes, to hand to a colleague."),
+    },
 }
 
 
@@ -91,6 +99,11 @@ _EXTRA_OF = {
     "pyarrow": "coordinator",
     "polars": "analysis",
     "pandas": "analysis",
+    "ibis": "analysis",
+    "duckdb": "analysis",
+    "sklearn": "analysis",
+    "scipy": "analysis",
+    "matplotlib": "analysis",
 }
 
 

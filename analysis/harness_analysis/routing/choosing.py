@@ -23,10 +23,19 @@ def smallest_viable(scores: FloatArray, threshold: float = DEFAULT_THRESHOLD) ->
 
     Source: TrafficBench section 4.3, steps 3 and 4 (there on log-likelihoods); its cloud takes what no local model can.
     """
-    if not 0 <= threshold <= 1:
-        raise RoutingError(f"a threshold must lie between 0 and 1, not {threshold:g}")
+    check_threshold(threshold)
     viable = scores > threshold
     return np.where(viable.any(axis=1), viable.argmax(axis=1), scores.shape[1] - 1)
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse what no score can be compared with.
+
+    Raises:
+        RoutingError: a threshold outside [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise RoutingError(f"a threshold must lie between 0 and 1, not {threshold:g}")
 
 
 def willing_to_pay(scores: FloatArray, cost: FloatArray, price: float) -> IntArray:

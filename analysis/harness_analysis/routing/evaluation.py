@@ -17,6 +17,7 @@ from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.choosing import (
     DEFAULT_THRESHOLD,
     best,
+    check_threshold,
     prices_to_try,
     routed_values,
     smallest_viable,
@@ -119,6 +120,7 @@ def evaluate(
     Raises:
         RoutingError: what a router cannot learn from; models that all cost the same.
     """
+    check_threshold(threshold)
     model_cost = training.cost.mean(axis=0)
     budgets = budgets_of(model_cost)
     train_vectors, test_vectors, embedding_s = _embed(embedder, training, test)

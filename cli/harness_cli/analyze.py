@@ -1,0 +1,262 @@
+"""`harness analyze` and `harness report`: what outcomes say before anything is routed, and one page about all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness_cli.outcome_options import (
+    check_figure,
+    cost_option,
+    open_source,
+    outcome_options,
+    output_options,
+    plain_failures,
+)
+from harness_cli.output import format_option
+from harness_cli.route import run_evaluation
+from harness_cli.tables import check_output, deliver_table
+
+by_option = click.option(
+    "--by",
+    type=click.Choice(["dataset", "domain"]),
+    help="Split by the dataset or the domain of the queries.",
+)
+_COLUMN = {"dataset": "dataset_id", "domain": "domain"}
+
+
+@click.group()
+def analyze() -> None:
+    """Describe OUTCOMES (a file, a folder of a published set, or a database URL; see `harness route --help`)."""
+
+
+def _deliver(
+    make: Callable[[], tuple[Any, Any]], output: Path | None, plot: Path | None, output_format: str
+) -> None:
+    """Make a table and a function that draws it, and deliver both."""
+    check_output(output)
+    check_figure(plot)
+    with plain_failures():
+        table, draw = make()
+        if plot is not None:
+            from harness_analysis.plots import save_figure
+
+            save_figure(draw(), plot)
+    deliver_table(table, output, output_format, table.column_names, empty="Nothing to show.")
+
+
+@analyze.command()
+@outcome_options
+@by_option
+@output_options
+@format_option
+def solvability(
+    by: str | None, output: Path | None, plot: Path | None, output_format: str, **source: Any
+) -> None:
+    """Show the share of queries that each model solves."""
+
+    def make() -> tuple[Any, Any]:
+        from harness_analysis import descriptive, plots
+
+        table = descriptive.solvability(open_source(**source), _column(by))
+        return table, lambda: plots.bars_figure(table, "model_id", "solved", low="low", high="high")
+
+    _deliver(make, output, plot, output_format)
+
+
+@analyze.command()
+@outcome_options
+@by_option
+@output_options
+@format_option
+def coverage(
+    by: str | None, output: Path | None, plot: Path | None, output_format: str, **source: Any
+) -> None:
+    """Show the share of queries that some model up to each size solves."""
+
+    def make() -> tuple[Any, Any]:
+        from harness_analysis import descriptive, plots
+
+        table = descriptive.joint_coverage(open_source(**source), _column(by))
+        return table, lambda: plots.lines_figure(
+            table,
+            "up_to_params_b",
+            "covered",
+            _column(by),
+            x_title="models up to this size (billions of parameters)",
+            y_title="share of queries solved by some model",
+        )
+
+    _deliver(make, output, plot, output_format)
+
+
+@analyze.command()
+@outcome_options
+@output_options
+@format_option
+def efficiency(output: Path | None, plot: Path | None, output_format: str, **source: Any) -> None:
+    """Show accuracy per watt and per joule of each model and hardware."""
+
+    def make() -> tuple[Any, Any]:
+        from harness_analysis import descriptive, plots
+
+        table = descriptive.efficiency(open_source(**source))
+        return table, lambda: plots.bars_figure(
+            table,
+            "model_id",
+            "per_joule",
+            low="per_joule_low",
+            high="per_joule_high",
+            title="accuracy per joule",
+        )
+
+    _deliver(make, output, plot, output_format)
+
+
+@analyze.command()
+@outcome_options
+@click.option("--cloud", metavar="MODEL", help="The large model; default: the one with the most parameters.")
+@output_options
+@format_option
+def savings(
+    cloud: str | None, output: Path | None, plot: Path | None, output_format: str, **source: Any
+) -> None:
+    """Show what a perfect router would save, by the size of the largest local model."""
+
+    def make() -> tuple[Any, Any]:
+        from harness_analysis import descriptive, plots
+
+        table = descriptive.savings_by_size(open_source(**source), cloud)
+        return table, lambda: plots.lines_figure(
+            table,
+            "up_to_params_b",
+            "saved",
+            "resource",
+            x_title="local models up to this size (billions of parameters)",
+            y_title="saved by a perfect router",
+        )
+
+    _deliver(make, output, plot, output_format)
+
+
+@analyze.command()
+@outcome_options
+@click.option("--reference", default="fp16", show_default=True, help="The precision to compare with.")
+@output_options
+@format_option
+def precision(
+    reference: str, output: Path | None, plot: Path | None, output_format: str, **source: Any
+) -> None:
+    """Compare one model at several numerical precisions (column `precision`)."""
+
+    def make() -> tuple[Any, Any]:
+        from harness_analysis import descriptive, plots
+
+        table = descriptive.precision_comparison(open_source(**source), reference)
+        return table, lambda: plots.bars_figure(table, "model_id", "change_points", low="low", high="high")
+
+    _deliver(make, output, plot, output_format)
+
+
+@analyze.command()
+@outcome_options
+@cost_option
+@click.option("--router", "name", default="knn", show_default=True, help="Whose choices; knn:K chooses K.")
+@click.option("--threshold", type=float, default=0.5, show_default=True)
+@click.option("--train-share", type=float, default=0.7, show_default=True)
+@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@output_options
+@format_option
+def failures(
+    unit: str,
+    name: str,
+    output: Path | None,
+    plot: Path | None,
+    output_format: str,
+    **options: Any,
+) -> None:
+    """Show where a router chooses too large or too small a model: by domain, difficulty and length."""
+
+    def make() -> tuple[Any, Any]:
+        from harness_analysis import descriptive, plots
+
+        evaluation = run_evaluation(unit=unit, routers=name, resamples=100, **options)
+        choice = evaluation.results[0].choice
+        assert choice is not None  # noqa: S101 - only the zero router has none, and it is no name
+        table = descriptive.failure_modes(evaluation.test, choice)
+        parts = ["oversized_percent", "correct_percent", "undersized_percent"]
+        return table, lambda: plots.stacked_figure(table, "group", parts, "percent of queries")
+
+    _deliver(make, output, plot, output_format)
+
+
+@analyze.command()
+@outcome_options
+@cost_option
+@output_options
+@format_option
+def pool(unit: str, output: Path | None, plot: Path | None, output_format: str, **source: Any) -> None:
+    """Show each model's accuracy, average rank over domains and mean overlap with the others."""
+
+    def make() -> tuple[Any, Any]:
+        import pyarrow as pa
+        from harness_analysis import plots
+        from harness_analysis.metrics import model_pool
+
+        matrix = open_source(**source).matrix(unit)
+        _, accuracy = model_pool.task_accuracy(matrix.correct, matrix.domains)
+        others = max(1, len(matrix.models) - 1)
+        overlap = (model_pool.jaccard_similarity(matrix.correct).sum(axis=1) - 1) / others
+        columns = {
+            "model_id": list(matrix.models),
+            "params_b": [float(size) for size in matrix.params_b],
+            "accuracy": matrix.correct.mean(axis=0).tolist(),
+            "average_rank": model_pool.average_rank(accuracy).tolist(),
+            "mean_overlap": overlap.tolist(),
+        }
+        table = pa.table(columns).sort_by("average_rank")
+        return table, lambda: plots.bars_figure(table, "model_id", "average_rank")
+
+    _deliver(make, output, plot, output_format)
+
+
+@click.command()
+@outcome_options
+@cost_option
+@click.option(
+    "--routers", default="heuristic,knn,kmeans,mf,oracle", show_default=True, help="Empty for none."
+)
+@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("report.html"))
+def report(unit: str, routers: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
+    """Write one self-contained page about OUTCOMES: solvability, coverage, efficiency, savings, routers."""
+    with plain_failures():
+        from harness_analysis.errors import AnalysisError
+        from harness_analysis.report import write_report
+
+        evaluation = None
+        if routers:
+            try:
+                evaluation = run_evaluation(
+                    unit=unit,
+                    routers=routers,
+                    embedding=embedding,
+                    threshold=0.5,
+                    train_share=0.7,
+                    seed=seed,
+                    resamples=2_000,
+                    **source,
+                )
+            except AnalysisError as error:
+                click.echo(f"No routers in the report: {error}", err=True)
+        parts = write_report(open_source(**source), output, evaluation)
+    click.echo(f"{output}: {', '.join(parts) or 'nothing that these outcomes could support'}", err=True)
+
+
+def _column(by: str | None) -> Any:
+    return _COLUMN[by] if by else None

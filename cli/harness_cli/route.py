@@ -1,0 +1,256 @@
+"""`harness route`: which model should have answered, by many routers, and what that would have saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness_cli.failure import bad_input
+from harness_cli.outcome_options import (
+    check_figure,
+    cost_option,
+    open_source,
+    outcome_options,
+    output_options,
+    plain_failures,
+)
+from harness_cli.output import format_option
+from harness_cli.tables import check_output, deliver_table
+
+if TYPE_CHECKING:
+    from harness_analysis.routing.evaluation import Evaluation
+
+ALL_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
+LOOKS_AT_NO_QUERY = {"smallest", "largest", "random", "heuristic", "oracle"}
+EVALUATION_COLUMNS = (
+    "router",
+    "area",
+    "area_low",
+    "area_high",
+    "area_over_heuristic_low",
+    "area_over_heuristic_high",
+    "peak_accuracy",
+    "aiq",
+    "accuracy",
+    "macro_f1",
+    "label_f1",
+    "saved",
+    "router_ms",
+)
+
+
+def _routing_options(command: Any) -> Any:
+    for option in (
+        click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True),
+        click.option(
+            "--seed", type=int, default=0, show_default=True, help="Of the split, routers and bootstrap."
+        ),
+        click.option(
+            "--train-share", type=float, default=0.7, show_default=True, help="Queries to learn from."
+        ),
+        click.option(
+            "--threshold", type=float, default=0.5, show_default=True, help="Score that a model must exceed."
+        ),
+        click.option(
+            "--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True
+        ),
+        click.option(
+            "--routers", default=ALL_ROUTERS, help="Names with commas; knn:K chooses K. Default: all."
+        ),
+    ):
+        command = option(command)
+    return cost_option(outcome_options(command))
+
+
+@click.group()
+def route() -> None:
+    """Fit, evaluate, compare and use routers.
+
+    OUTCOMES is a .parquet, .csv or .jsonl file in long form (query_id, model_id, correct, and what is known of joules,
+    cost, total_s, params_b, query ...), a folder of a published set, or a database URL.
+    """
+
+
+@route.command()
+@_routing_options
+@output_options
+@format_option
+def evaluate(output: Path | None, plot: Path | None, output_format: str, **options: Any) -> None:
+    """Measure routers on OUTCOMES: areas under their deferral curves, AIQ, F1 and savings, with 95 % intervals."""
+    check_output(output)
+    check_figure(plot)
+    with plain_failures():
+        from harness_analysis.plots import deferral_figure, save_figure
+        from harness_analysis.routing.tables import evaluation_table
+
+        evaluation = run_evaluation(**options)
+        table = evaluation_table(evaluation)
+        if plot is not None:
+            save_figure(deferral_figure(evaluation), plot)
+    deliver_table(table, output, output_format, EVALUATION_COLUMNS, empty="No routers were asked for.")
+
+
+@route.command()
+@_routing_options
+@output_options
+@format_option
+def compare(output: Path | None, plot: Path | None, output_format: str, **options: Any) -> None:
+    """Say which differences between routers are larger than chance: paired bootstrap of their areas."""
+    check_output(output)
+    check_figure(plot)
+    with plain_failures():
+        from harness_analysis.plots import plane_figure, save_figure
+        from harness_analysis.routing.tables import comparison_table
+
+        evaluation = run_evaluation(**options)
+        table = comparison_table(evaluation, options["resamples"], options["seed"])
+        if plot is not None:
+            save_figure(plane_figure(evaluation), plot)
+    deliver_table(
+        table, output, output_format, table.column_names, empty="Two routers are needed to compare."
+    )
+
+
+@route.command()
+@outcome_options
+@cost_option
+@click.option("--router", "name", default="knn", show_default=True, help="Name; knn:K chooses K.")
+@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
+def fit(unit: str, name: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
+    """Fit one router on all of OUTCOMES and write it to a file."""
+    with plain_failures():
+        from harness_analysis.routing.catalogue import make_router
+        from harness_analysis.routing.embedding import embedder
+        from harness_analysis.routing.saved import fit_router
+
+        matrix = open_source(**source).matrix(unit)
+        fitted = fit_router(make_router(name, seed), embedder(embedding), matrix)
+        fitted.save(output)
+    _say_left_out(matrix.left_out)
+    click.echo(
+        f"{name} learned from {len(matrix)} queries and {len(matrix.models)} models: {output}", err=True
+    )
+
+
+@route.command()
+@click.argument("router_file", metavar="ROUTER", type=click.Path(path_type=Path))
+@click.argument("queries", metavar="[QUERY]...", nargs=-1)
+@click.option("--file", "lines", type=click.File(), help="Queries, one a line; - reads standard input.")
+@click.option("--threshold", type=float, help="The smallest model whose score exceeds it.")
+@click.option("--price", type=float, help="What a correct answer is worth, in the unit of the router's cost.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
+)
+@format_option
+def predict(
+    router_file: Path,
+    queries: tuple[str, ...],
+    lines: Any,
+    threshold: float | None,
+    price: float | None,
+    output: Path | None,
+    output_format: str,
+) -> None:
+    """Say which model each QUERY should go to. Open only router files that you trust: they can run code."""
+    check_output(output)
+    texts = [*queries, *(line.rstrip("\n") for line in lines or () if line.strip())]
+    if not texts:
+        raise bad_input("no query was given: name some, or a file of them with --file")
+    with plain_failures():
+        import pyarrow as pa
+        from harness_analysis.routing.saved import load_router
+
+        fitted = load_router(router_file)
+        scores = fitted.scores(texts)
+        choice = fitted.choose(scores, threshold=threshold, price=price)
+    rows = [
+        {"query": text, "model": fitted.models[at], **dict(zip(fitted.models, map(float, row), strict=True))}
+        for text, at, row in zip(texts, choice, scores, strict=True)
+    ]
+    table = pa.Table.from_pylist(rows)
+    deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+@route.command()
+@outcome_options
+@cost_option
+@click.option("--router", "name", default="knn", show_default=True, help="Name; knn:K chooses K.")
+@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
+@click.option("--train-share", type=float, default=0.7, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@output_options
+@format_option
+def thresholds(
+    unit: str,
+    name: str,
+    embedding: str,
+    train_share: float,
+    seed: int,
+    output: Path | None,
+    plot: Path | None,
+    output_format: str,
+    **source: Any,
+) -> None:
+    """Sweep the threshold of one router from 0.1 to 0.9: accuracy, size and savings against the largest model."""
+    check_output(output)
+    check_figure(plot)
+    with plain_failures():
+        from harness_analysis.plots import lines_figure, save_figure
+        from harness_analysis.routing.catalogue import make_router
+        from harness_analysis.routing.embedding import embedder
+        from harness_analysis.routing.saved import fit_router
+        from harness_analysis.routing.tables import threshold_table
+
+        training, test = open_source(**source).matrix(unit).split(train_share, seed)
+        fitted = fit_router(make_router(name, seed), embedder(embedding), training)
+        table = threshold_table(fitted.scores(list(test.texts)), test)
+        if plot is not None:
+            swept = table.slice(0, table.num_rows - 1)
+            figure = lines_figure(
+                swept, "threshold", "accuracy", None, x_title="threshold", y_title="accuracy"
+            )
+            save_figure(figure, plot)
+    deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+def run_evaluation(
+    *,
+    unit: str,
+    routers: str,
+    embedding: str,
+    threshold: float,
+    train_share: float,
+    seed: int,
+    resamples: int,
+    **source: Any,
+) -> Evaluation:
+    """Open outcomes, split them and evaluate routers by name."""
+    from harness_analysis.routing.catalogue import make_router
+    from harness_analysis.routing.embedding import embedder
+    from harness_analysis.routing.evaluation import evaluate as evaluate_routers
+
+    names = [name.strip() for name in routers.split(",") if name.strip()]
+    made = [make_router(name, seed) for name in names]
+    matrix = open_source(**source).matrix(unit)
+    _say_left_out(matrix.left_out)
+    training, test = matrix.split(train_share, seed)
+    vectors = embedder(embedding) if set(names) - LOOKS_AT_NO_QUERY else None
+    return evaluate_routers(
+        made,
+        training,
+        test,
+        vectors,
+        threshold=threshold,
+        resamples=resamples,
+        seed=seed,
+        progress=lambda name: click.echo(f"{name} ...", err=True),
+    )
+
+
+def _say_left_out(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        click.echo(f"Left out: {note}", err=True)
