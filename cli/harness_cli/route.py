@@ -17,6 +17,7 @@ from harness_cli.outcome_options import (
     plain_failures,
 )
 from harness_cli.output import format_option
+from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
@@ -215,6 +216,10 @@ def thresholds(
             )
             save_figure(figure, plot)
     deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+for _command in (cascade, hybrid, mess_plus, replay):
+    route.add_command(_command)
 
 
 def run_evaluation(

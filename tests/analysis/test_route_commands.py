@@ -114,6 +114,49 @@ def test_thresholds_trade_accuracy_for_joules(file: str) -> None:
     assert rows[-1]["label_f1"] == 1.0
 
 
+def test_cascades_pairs_and_promises(file: str, tmp_path: Path) -> None:
+    bought = json.loads(run("route", "cascade", file, *QUICK, "--format", "json").stdout)
+    assert [row["judge_error"] for row in bought] == [0.0, 0.1, 0.2, 0.4, None]
+    assert bought[0]["accuracy"] == bought[-1]["accuracy"]
+    assert bought[0]["mean_cost"] < bought[-1]["mean_cost"]
+    pair = (
+        "--cost",
+        "joules",
+        "--small",
+        "middle",
+        "--large",
+        "large",
+        "--max-drop",
+        "2",
+        "--format",
+        "json",
+    )
+    trained = json.loads(run("route", "hybrid", file, *pair).stdout)
+    assert [row["router"] for row in trained] == ["deterministic", "probabilistic", "transformed"]
+    assert all(row["rate_curve_area"] > row["random_area"] for row in trained)
+    assert all(row["calibration_drop_percent"] <= 2 for row in trained)
+    figure = tmp_path / "m.svg"
+    options = ("--cost", "joules", "--alpha", "0.7", "--c", "0.5", "--format", "json", "--plot", str(figure))
+    kept = {row["router"]: row for row in json.loads(run("route", "mess-plus", file, *options).stdout)}
+    assert kept["MESS+"]["satisfied"] > kept["small"]["satisfied"]
+    assert kept["MESS+"]["mean_cost"] < kept["large"]["mean_cost"]
+    assert figure.stat().st_size > 1_000
+
+
+def test_a_day_of_traffic_is_replayed(file: str, tmp_path: Path) -> None:
+    figure = tmp_path / "day.png"
+    day = ("--cost", "joules", "--requests-per-day", "20000", "--router", "knn:20", "--format", "json")
+    result = run("route", "replay", file, *day, "--servers", "small=1", "--servers", "middle=1", "--servers", "large=2",
+                 "--plot", str(figure))  # fmt: skip
+    rows = {row["strategy"]: row for row in json.loads(result.stdout)}
+    assert list(rows) == ["cloud", "knn:20", "oracle"]
+    assert rows["cloud"]["joules_saved"] == 0.0
+    assert 0.3 < rows["knn:20"]["joules_saved"] < rows["oracle"]["joules_saved"] + 0.1
+    assert rows["oracle"]["joules_of_oracle"] == 1.0
+    assert all(row["mean_waiting_s"] >= 0 for row in rows.values())
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("words", "column"),
     [
@@ -182,6 +225,15 @@ def test_a_report_says_what_the_outcomes_cannot_support(tmp_path: Path) -> None:
         (("route", "evaluate", "FILE", "--energy", "estimated"), 2, "no outcomes with estimated energy"),
         (("route", "predict", "FILE", "hello"), 2, "no router is in it"),
         (("route", "predict", "FILE"), 2, "no query was given"),
+        (("route", "replay", "FILE"), 2, "no traffic was given"),
+        (
+            ("route", "replay", "FILE", "--requests-per-day", "9", "--servers", "large"),
+            2,
+            "write MODEL=NUMBER",
+        ),
+        (("route", "mess-plus", "FILE", "--alpha", "0.99"), 2, "no promise of it can be kept"),
+        (("route", "hybrid", "FILE", "--small", "tiny"), 2, "there is no model tiny"),
+        (("route", "cascade", "FILE", "--judge-error", "2"), 2, "between 0 and 1"),
         (("analyze", "precision", "FILE"), 2, "another precision"),
         (("analyze", "efficiency", "sqlite:////nowhere/harness.db"), 3, "no such database file"),
     ],

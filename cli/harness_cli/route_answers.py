@@ -1,0 +1,256 @@
+"""`harness route cascade|hybrid|mess-plus|replay`: routers that look at answers, and traffic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness_cli.failure import bad_input
+from harness_cli.outcome_options import (
+    check_figure,
+    cost_option,
+    open_source,
+    outcome_options,
+    output_options,
+    plain_failures,
+)
+from harness_cli.output import format_option
+from harness_cli.tables import check_output, deliver_table
+
+embedding_option = click.option(
+    "--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True)
+
+
+@click.command()
+@outcome_options
+@cost_option
+@click.option("--judge-error", "errors", type=float, multiple=True, default=(0.0, 0.1, 0.2, 0.4), show_default=True)
+@click.option("--cost-cap", type=float, default=float("inf"), show_default=True, help="Stop when this much is spent.")
+@click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True)
+@seed_option
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet.")
+@format_option
+def cascade(
+    unit: str,
+    errors: tuple[float, ...],
+    cost_cap: float,
+    resamples: int,
+    seed: int,
+    output: Path | None,
+    output_format: str,
+    **source: Any,
+) -> None:
+    """Ask models from the cheapest on until a judge with known errors accepts; beside it, asking all of them."""
+    check_output(output)
+    with plain_failures():
+        import pyarrow as pa
+        from harness_analysis.routing import cascade as cascades
+
+        matrix = open_source(**source).matrix(unit)
+        tried: list[tuple[str, float | None, cascades.AnswersBought]] = [
+            ("cascade", e, cascades.cascade(matrix.correct, matrix.cost, judge_error=e, cost_cap=cost_cap, seed=seed))
+            for e in errors
+        ]
+        tried.append(("all, best answer", None, cascades.overgenerate_and_rerank(matrix.correct, matrix.cost)))
+        rows = []
+        for name, error, bought in tried:
+            cost, quality = bought.intervals(resamples, seed)
+            rows.append(
+                {
+                    "router": name,
+                    "judge_error": error,
+                    "accuracy": quality.estimate,
+                    "accuracy_low": quality.low,
+                    "accuracy_high": quality.high,
+                    "mean_cost": cost.estimate,
+                    "cost_low": cost.low,
+                    "cost_high": cost.high,
+                    "calls": float(bought.calls.mean()),
+                    "cost_unit": unit,
+                }
+            )
+        table = pa.Table.from_pylist(rows)
+    deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+@click.command()
+@outcome_options
+@cost_option
+@click.option("--small", help="The small model; default: the smallest.")
+@click.option("--large", help="The large model; default: the largest.")
+@click.option("--max-drop", type=float, default=1.0, show_default=True, help="Percent of the large model's quality.")
+@embedding_option
+@seed_option
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet.")
+@format_option
+def hybrid(
+    unit: str,
+    small: str | None,
+    large: str | None,
+    max_drop: float,
+    embedding: str,
+    seed: int,
+    output: Path | None,
+    output_format: str,
+    **source: Any,
+) -> None:
+    """Train the Hybrid LLM routers for a pair; the threshold is calibrated on 500 queries and measured on others."""
+    check_output(output)
+    with plain_failures():
+        import pyarrow as pa
+        from harness_analysis.routing.embedding import embedder
+        from harness_analysis.routing.hybrid_pair import evaluate_pair
+
+        matrix = open_source(**source).matrix(unit)
+        for asked in (small, large):
+            if asked is not None and asked not in matrix.models:
+                raise bad_input(f"there is no model {asked}; there is {', '.join(matrix.models)}")
+        pair = (small or matrix.models[0], large or matrix.models[-1])
+        rows = evaluate_pair(matrix, *pair, embedder(embedding), max_drop_percent=max_drop, seed=seed)
+        table = pa.Table.from_pylist(rows)
+    deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+@click.command("mess-plus")
+@outcome_options
+@cost_option
+@click.option("--alpha", type=float, required=True, help="The promised share of satisfied requests.")
+@click.option("--v", type=float, default=0.001, show_default=True, help="Weight of the cost.")
+@click.option("--c", type=float, default=0.1, show_default=True, help="Rate of exploration.")
+@click.option(
+    "--decay",
+    type=click.Choice(["fourth-root", "square-root"]),
+    default="fourth-root",
+    show_default=True,
+    help="Exploration falls as c / t^(1/4), as the proof needs, or as c / t^(1/2), as the text says.",
+)
+@embedding_option
+@seed_option
+@output_options
+@format_option
+def mess_plus(
+    unit: str,
+    alpha: float,
+    v: float,
+    c: float,
+    decay: Any,
+    embedding: str,
+    seed: int,
+    output: Path | None,
+    plot: Path | None,
+    output_format: str,
+    **source: Any,
+) -> None:
+    """Serve OUTCOMES in a random order with MESS+: keep a promised share of satisfied requests at the least cost."""
+    check_output(output)
+    check_figure(plot)
+    with plain_failures():
+        import numpy as np
+        import pyarrow as pa
+        from harness_analysis.plots import lines_figure, save_figure
+        from harness_analysis.routing.embedding import embedder
+        from harness_analysis.routing.mess_plus import run_mess_plus
+
+        matrix = open_source(**source).matrix(unit)
+        matrix = matrix.rows(np.random.default_rng(seed).permutation(len(matrix)))
+        vectors = embedder(embedding)
+        vectors.fit(matrix.texts)
+        ran = run_mess_plus(
+            matrix.correct, matrix.cost, vectors.embed(matrix.texts), alpha=alpha, v=v, c=c, decay=decay, seed=seed
+        )
+        single = [
+            (model, float(matrix.correct[:, m].mean()), float(matrix.cost[:, m].mean()), None, None)
+            for m, model in enumerate(matrix.models)
+        ]
+        mine = ("MESS+", float(ran.satisfied.mean()), float(ran.cost.mean()), float(ran.explored.mean()))
+        rows = [
+            {
+                "router": name,
+                "satisfied": satisfied,
+                "keeps_promise": satisfied >= alpha,
+                "mean_cost": cost,
+                "explored": explored,
+                "compliant_from_request": from_request,
+                "cost_unit": unit,
+            }
+            for name, satisfied, cost, explored, from_request in [*single, (*mine, ran.first_compliant)]
+        ]
+        table = pa.Table.from_pylist(rows)
+        if plot is not None:
+            every = max(1, len(matrix) // 500)
+            curve = {"request": np.arange(len(matrix))[::every], "satisfied": ran.satisfaction[::every]}
+            figure = lines_figure(
+                pa.table(curve), "request", "satisfied", None, x_title="request", y_title="share satisfied so far"
+            )
+            save_figure(figure, plot)
+    deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+@click.command()
+@outcome_options
+@cost_option
+@click.option("--arrivals", type=click.Path(path_type=Path), help="A trace: Azure .csv, Mooncake .jsonl, arrival_s.")
+@click.option("--requests-per-day", type=float, help="A day of this many; its shape is the trace's, else flat.")
+@click.option("--router", "name", default="knn", show_default=True)
+@click.option("--threshold", type=float, default=0.5, show_default=True)
+@click.option("--train-share", type=float, default=0.7, show_default=True)
+@click.option("--servers", multiple=True, metavar="MODEL=N", help="Servers of a model, for waiting times; repeats.")
+@embedding_option
+@seed_option
+@output_options
+@format_option
+def replay(
+    unit: str,
+    arrivals: Path | None,
+    requests_per_day: float | None,
+    name: str,
+    threshold: float,
+    train_share: float,
+    servers: tuple[str, ...],
+    embedding: str,
+    seed: int,
+    output: Path | None,
+    plot: Path | None,
+    output_format: str,
+    **source: Any,
+) -> None:
+    """Replay traffic over OUTCOMES for cloud-only, a router and the oracle: totals, savings and waiting times."""
+    check_output(output)
+    check_figure(plot)
+    if arrivals is None and requests_per_day is None:
+        raise bad_input("no traffic was given: name a trace with --arrivals, or a number with --requests-per-day")
+    counts = _servers(servers)
+    with plain_failures():
+        from harness_analysis.routing.catalogue import make_router
+        from harness_analysis.routing.embedding import embedder
+        from harness_analysis.routing.saved import fit_router
+        from harness_analysis.traffic_tables import replay_curve_figure, replay_table, three_strategies, traffic_blocks
+
+        training, test = open_source(**source).matrix(unit).split(train_share, seed)
+        fitted = fit_router(make_router(name, seed), embedder(embedding), training)
+        strategies = three_strategies(fitted, test, threshold)
+        from harness_analysis.traffic import replay as replay_traffic
+
+        ran = replay_traffic(
+            traffic_blocks(arrivals, requests_per_day, seed), test, strategies, servers=counts or None, seed=seed
+        )
+        table = replay_table(ran)
+        if plot is not None:
+            from harness_analysis.plots import save_figure
+
+            save_figure(replay_curve_figure(ran), plot)
+    deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+def _servers(words: tuple[str, ...]) -> dict[str, int]:
+    counts = {}
+    for word in words:
+        model, _, count = word.rpartition("=")
+        if not model or not count.isdigit():
+            raise bad_input(f"--servers {word}: write MODEL=NUMBER")
+        counts[model] = int(count)
+    return counts
