@@ -48,19 +48,21 @@ class ChildProcesses:
     def __init__(self, log_folder: Path) -> None:
         self._log_folder = log_folder
         self._children: list[Child] = []
-        self._old_handler: object = None
+        self._old_handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> ChildProcesses:
         self._log_folder.mkdir(parents=True, exist_ok=True)
         if threading.current_thread() is threading.main_thread():
-            self._old_handler = signal.signal(signal.SIGTERM, _terminate)
+            # A closed terminal ends the children like a Ctrl-C does.
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                self._old_handlers[number] = signal.signal(number, _terminate)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._old_handler is not None:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in self._old_handlers:
+            signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(KeyboardInterrupt):
             for child in reversed(self._children):
                 _stop(child.process)
@@ -68,8 +70,8 @@ class ChildProcesses:
             if child.process.poll() is None:
                 child.process.kill()
                 child.process.wait()
-        if self._old_handler is not None:
-            signal.signal(signal.SIGTERM, self._old_handler)  # type: ignore[arg-type]
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def start(self, name: str, command: Sequence[str]) -> Child:
         """Start a process that writes to its own log and does not see the terminal's Ctrl-C.

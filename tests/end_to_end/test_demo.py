@@ -43,7 +43,8 @@ def test_the_demo_prints_a_line_per_query_and_totals_that_add_up(tmp_path: Path)
     assert marked_processes(folder) == []
 
 
-def test_interrupting_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_interrupting_the_demo_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "demo"
     process = subprocess.Popen(
         [*HARNESS, "demo", "--dir", str(folder), "--engine", "stub"],
@@ -52,7 +53,7 @@ def test_interrupting_the_demo_leaves_no_process_behind(tmp_path: Path) -> None:
         env={**os.environ, MARK: str(folder)},
     )
     wait_for(lambda: any("standin_server" in line for line in marked_processes(folder)), "the engine runs")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=40)
     assert process.returncode == 130
     assert b"Interrupted." in output
