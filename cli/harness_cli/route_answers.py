@@ -28,11 +28,17 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True)
 @click.command()
 @outcome_options
 @cost_option
-@click.option("--judge-error", "errors", type=float, multiple=True, default=(0.0, 0.1, 0.2, 0.4), show_default=True)
-@click.option("--cost-cap", type=float, default=float("inf"), show_default=True, help="Stop when this much is spent.")
+@click.option(
+    "--judge-error", "errors", type=float, multiple=True, default=(0.0, 0.1, 0.2, 0.4), show_default=True
+)
+@click.option(
+    "--cost-cap", type=float, default=float("inf"), show_default=True, help="Stop when this much is spent."
+)
 @click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True)
 @seed_option
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
+)
 @format_option
 def cascade(
     unit: str,
@@ -52,10 +58,16 @@ def cascade(
 
         matrix = open_source(**source).matrix(unit)
         tried: list[tuple[str, float | None, cascades.AnswersBought]] = [
-            ("cascade", e, cascades.cascade(matrix.correct, matrix.cost, judge_error=e, cost_cap=cost_cap, seed=seed))
+            (
+                "cascade",
+                e,
+                cascades.cascade(matrix.correct, matrix.cost, judge_error=e, cost_cap=cost_cap, seed=seed),
+            )
             for e in errors
         ]
-        tried.append(("all, best answer", None, cascades.overgenerate_and_rerank(matrix.correct, matrix.cost)))
+        tried.append(
+            ("all, best answer", None, cascades.overgenerate_and_rerank(matrix.correct, matrix.cost))
+        )
         rows = []
         for name, error, bought in tried:
             cost, quality = bought.intervals(resamples, seed)
@@ -82,10 +94,14 @@ def cascade(
 @cost_option
 @click.option("--small", help="The small model; default: the smallest.")
 @click.option("--large", help="The large model; default: the largest.")
-@click.option("--max-drop", type=float, default=1.0, show_default=True, help="Percent of the large model's quality.")
+@click.option(
+    "--max-drop", type=float, default=1.0, show_default=True, help="Percent of the large model's quality."
+)
 @embedding_option
 @seed_option
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
+)
 @format_option
 def hybrid(
     unit: str,
@@ -160,7 +176,14 @@ def mess_plus(
         vectors = embedder(embedding)
         vectors.fit(matrix.texts)
         ran = run_mess_plus(
-            matrix.correct, matrix.cost, vectors.embed(matrix.texts), alpha=alpha, v=v, c=c, decay=decay, seed=seed
+            matrix.correct,
+            matrix.cost,
+            vectors.embed(matrix.texts),
+            alpha=alpha,
+            v=v,
+            c=c,
+            decay=decay,
+            seed=seed,
         )
         single = [
             (model, float(matrix.correct[:, m].mean()), float(matrix.cost[:, m].mean()), None, None)
@@ -184,7 +207,12 @@ def mess_plus(
             every = max(1, len(matrix) // 500)
             curve = {"request": np.arange(len(matrix))[::every], "satisfied": ran.satisfaction[::every]}
             figure = lines_figure(
-                pa.table(curve), "request", "satisfied", None, x_title="request", y_title="share satisfied so far"
+                pa.table(curve),
+                "request",
+                "satisfied",
+                None,
+                x_title="request",
+                y_title="share satisfied so far",
             )
             save_figure(figure, plot)
     deliver_table(table, output, output_format, table.column_names, empty="")
@@ -193,12 +221,18 @@ def mess_plus(
 @click.command()
 @outcome_options
 @cost_option
-@click.option("--arrivals", type=click.Path(path_type=Path), help="A trace: Azure .csv, Mooncake .jsonl, arrival_s.")
-@click.option("--requests-per-day", type=float, help="A day of this many; its shape is the trace's, else flat.")
+@click.option(
+    "--arrivals", type=click.Path(path_type=Path), help="A trace: Azure .csv, Mooncake .jsonl, arrival_s."
+)
+@click.option(
+    "--requests-per-day", type=float, help="A day of this many; its shape is the trace's, else flat."
+)
 @click.option("--router", "name", default="knn", show_default=True)
 @click.option("--threshold", type=float, default=0.5, show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--servers", multiple=True, metavar="MODEL=N", help="Servers of a model, for waiting times; repeats.")
+@click.option(
+    "--servers", multiple=True, metavar="MODEL=N", help="Servers of a model, for waiting times; repeats."
+)
 @embedding_option
 @seed_option
 @output_options
@@ -222,13 +256,20 @@ def replay(
     check_output(output)
     check_figure(plot)
     if arrivals is None and requests_per_day is None:
-        raise bad_input("no traffic was given: name a trace with --arrivals, or a number with --requests-per-day")
+        raise bad_input(
+            "no traffic was given: name a trace with --arrivals, or a number with --requests-per-day"
+        )
     counts = _servers(servers)
     with plain_failures():
         from harness_analysis.routing.catalogue import make_router
         from harness_analysis.routing.embedding import embedder
         from harness_analysis.routing.saved import fit_router
-        from harness_analysis.traffic_tables import replay_curve_figure, replay_table, three_strategies, traffic_blocks
+        from harness_analysis.traffic_tables import (
+            replay_curve_figure,
+            replay_table,
+            three_strategies,
+            traffic_blocks,
+        )
 
         training, test = open_source(**source).matrix(unit).split(train_share, seed)
         fitted = fit_router(make_router(name, seed), embedder(embedding), training)
@@ -236,7 +277,11 @@ def replay(
         from harness_analysis.traffic import replay as replay_traffic
 
         ran = replay_traffic(
-            traffic_blocks(arrivals, requests_per_day, seed), test, strategies, servers=counts or None, seed=seed
+            traffic_blocks(arrivals, requests_per_day, seed),
+            test,
+            strategies,
+            servers=counts or None,
+            seed=seed,
         )
         table = replay_table(ran)
         if plot is not None:

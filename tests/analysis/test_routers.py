@@ -190,7 +190,7 @@ def test_similar_queries_help_on_published_outcomes(shared_data: Path) -> None:
     whole = open_outcomes(shared_data / "outcomes" / "llmrouter").matrix("params")
     training, test = whole.split(0.7, seed=0)
     routers = [make_router(name) for name in ("heuristic", "knn", "kmeans", "mf", "oracle")]
-    results = evaluate(routers, training, test, TfidfEmbedder(64), resamples=300).results
+    results = evaluate(routers, training, test, TfidfEmbedder(64), resamples=200).results
     by_name = {r.name: r for r in results}
     for name in ("knn", "kmeans", "mf"):
         assert by_name[name].over_heuristic.low > 0

@@ -197,7 +197,9 @@ def _measured(
                 name=r.name,
                 curve=curve,
                 area=interval(curve.area, means[:, 1 + at]),
-                over_heuristic=interval(curve.area - heuristic_area.mean(), means[:, 1 + at] - means[:, 0]),
+                over_heuristic=interval(
+                    float((curve.per_query_area - heuristic_area).mean()), means[:, 1 + at] - means[:, 0]
+                ),
                 plane=points,
                 aiq=_aiq_interval(points, replicate, low, high),
                 aiq_with_models=_aiq(np.vstack([points, single]), low, high),

@@ -1,0 +1,149 @@
+"""Speed of the analysis: bootstrap, tables over many rows, a day of traffic, one MESS+ decision, nearest neighbours.
+
+`python -m benchmarks.analysis [--small]`; `--small` runs a hundredth of each, to see that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import ibis
+import numpy as np
+from harness_analysis import descriptive, traffic
+from harness_analysis.metrics.bootstrap import resampled_means
+from harness_analysis.outcomes.matrix import OutcomeMatrix
+from harness_analysis.outcomes.table import Outcomes, normalised
+from harness_analysis.routing import Queries
+from harness_analysis.routing.mess_plus import OnlineLogistic, decide
+from harness_analysis.routing.nearest import KNearest
+
+from benchmarks.machine import machine, markdown_table
+
+SEED = 0
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true")
+    scale = 0.01 if parser.parse_args().small else 1.0
+    rows = [bootstrap(scale), day_of_traffic(scale), decision(), neighbours(scale), *tables(scale)]
+    print(f"{machine()}\n")
+    print(markdown_table(["what", "to reach", "took", "peak memory of the process so far"], rows))
+
+
+def bootstrap(scale: float) -> list[str]:
+    """Time 10,000 resamples of 12,000 queries for 28 routers."""
+    resamples, queries = max(100, int(10_000 * scale)), 12_000
+    values = np.random.default_rng(SEED).random((queries, 28))
+    took_s = timed(lambda: resampled_means(values, resamples, SEED))
+    return row(f"paired bootstrap, {resamples:,} x {queries:,} queries x 28", "60 s", f"{took_s:.1f} s")
+
+
+def day_of_traffic(scale: float) -> list[str]:
+    """Time a day of 80.2 million requests for three strategies."""
+    requests = 80.2e6 * scale
+    world = invented_matrix(12_000)
+    n = len(world)
+    choices = {
+        "cloud": np.full(n, 9),
+        "router": np.random.default_rng(SEED).integers(0, 10, n),
+        "oracle": np.zeros(n, int),
+    }
+    day = traffic.poisson_day(requests, 1 + np.sin(np.linspace(0, np.pi, 24)), SEED)
+    took_s = timed(lambda: traffic.replay(day, world, choices))
+    return row(
+        f"{requests / 1e6:.1f} million requests, three strategies, two costs",
+        "60 s, 2 GiB",
+        f"{took_s:.1f} s",
+    )
+
+
+def decision() -> list[str]:
+    """Time one decision of MESS+ with its linear predictor, 28 models and 384 dimensions."""
+    random = np.random.default_rng(SEED)
+    predictor = OnlineLogistic(28)
+    predictor.update(random.random(384), (random.random(28) < 0.5).astype(float))
+    cost, features = random.random(28), random.random(384)
+    count = 5_000
+    took_s = (
+        timed(lambda: [decide(2.0, 0.01, cost, predictor.predict(features)) for _ in range(count)]) / count
+    )
+    return row("MESS+ decision, predictor included", "1 ms", f"{1e6 * took_s:.0f} us")
+
+
+def neighbours(scale: float) -> list[str]:
+    """Time exact nearest neighbours in batches of 256."""
+    stored = int(100_000 * scale)
+    random = np.random.default_rng(SEED)
+    vectors = random.standard_normal((stored, 384), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    router = KNearest(100)
+    router.fit(invented_matrix(stored), vectors)  # type: ignore[arg-type]
+    asked = Queries(vectors[:256])  # type: ignore[arg-type]
+    took_s = timed(lambda: router.scores(asked)) / 256
+    return row(
+        f"k-NN (exact), k = 100 among {stored:,} x 384, batches of 256", "-", f"{1e3 * took_s:.1f} ms a query"
+    )
+
+
+def tables(scale: float) -> list[list[str]]:
+    """Time each table over a million queries x 10 models x 4 hardware on DuckDB."""
+    queries = int(1_000_000 * scale)
+    connection = ibis.duckdb.connect()
+    sql = f"""
+      SELECT q::VARCHAR AS query_id, 'domain-' || (q % 22) AS domain, 'model-' || m AS model_id,
+        pow(2, m) AS params_b, 'hardware-' || h AS hardware, 'measured' AS energy_kind,
+        (hash(q * 131 + m) % 1000 < 400 + 50 * m)::INT::DOUBLE AS correct,
+        pow(2, m) * (50 + hash(q, m, h) % 100) AS joules, pow(2, m) * 1e-6 AS cost, 1.0 + hash(q, m, h) % 10 AS total_s
+      FROM range({queries}) a(q), range(10) b(m), range(4) c(h)
+    """  # noqa: S608 - numbers of this file
+    connection.raw_sql(f"CREATE TABLE answers AS {sql}")
+    outcomes = Outcomes(normalised(connection.table("answers"), "benchmark"), "benchmark")
+    one = outcomes.select(hardware=["hardware-0"])
+    made: list[tuple[str, Callable[[], object]]] = [
+        ("solvability", lambda: descriptive.solvability(outcomes)),
+        ("joint coverage by domain", lambda: descriptive.joint_coverage(outcomes, "domain")),
+        ("efficiency", lambda: descriptive.efficiency(outcomes)),
+        ("savings by size, one hardware", lambda: descriptive.savings_by_size(one)),
+    ]
+    size = f"{queries * 40 / 1e6:.1f} million rows on DuckDB"
+    return [row(f"{name}, {size}", "60 s", f"{timed(make):.1f} s") for name, make in made]
+
+
+def invented_matrix(n: int) -> OutcomeMatrix:
+    """Return outcomes of n queries with 10 models."""
+    random = np.random.default_rng(SEED)
+    params_b = 2.0 ** np.arange(10)
+    joules = params_b * random.uniform(50, 150, (n, 1))
+    return OutcomeMatrix(
+        query_ids=tuple(map(str, range(n))),
+        texts=("",) * n,
+        domains=("",) * n,
+        models=tuple(f"model-{m}" for m in range(10)),
+        params_b=params_b,
+        correct=(random.random((n, 10)) < 0.6).astype(float),
+        unit="joules",
+        costs={"joules": joules, "dollars": joules * 1e-6},
+    )
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def row(what: str, target: str, took: str) -> list[str]:
+    """Return a line of the table and print it as it comes."""
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{what}: {took}", flush=True)
+    return [what, target, took, f"{peak_gib:.1f} GiB"]
+
+
+if __name__ == "__main__":
+    main()
