@@ -198,10 +198,10 @@ def test_a_viewer_on_the_command_line_reads_and_does_not_cancel(secure: SecureFl
 
 
 def test_garbage_on_the_wire_harms_nobody(secure: SecureFleet) -> None:
-    fuzz(secure, rounds=40)
+    assert_survives_garbage(secure, rounds=40)
 
 
-def fuzz(fleet: SecureFleet, rounds: int) -> None:
+def assert_survives_garbage(fleet: SecureFleet, rounds: int) -> None:
     """Send malformed messages as a certified agent and as nobody; the coordinator goes on serving."""
     import random
 
