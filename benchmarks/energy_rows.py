@@ -287,7 +287,7 @@ def _held_by_sensors(rng: np.random.Generator) -> tuple[int, float]:
 
     def look(run: Run, samples: SampleColumns, late_s: float) -> None:
         result = measure_run(run, samples, run.queries(late_s))
-        true = true_shares(run, result.alpha)
+        true = true_shares(run, 0.24)
         inside.append((result.queries.joules_low <= true) & (true <= result.queries.joules_high))
 
     for concurrency in (1, 4, 16, 64):

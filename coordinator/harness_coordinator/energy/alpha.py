@@ -14,11 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness_coordinator.energy.activity import Activity
+from harness_coordinator.energy.curve import NORMAL_99
 from harness_coordinator.energy.load_model import Observations
 
 DEFAULT_ALPHA = 0.25
 """Used where too few queries tell. Prompt tokens share each read of the weights, so one costs a fraction of an
 output token at the batch sizes of a small fleet; the fits of the rig's engines lie between 0.1 and 0.5."""
+CONCEIVABLE = (0.0, 0.1, 0.5, 1.0)
+"""From nothing (the prompt rides along with a decode step that is bound by memory) to as much as an output token
+(both bound by arithmetic, at large batches)."""
 FEWEST_QUERIES = 8
 FEWEST_INTERVALS = 48
 LARGEST_RELATIVE_ERROR = 0.5
@@ -34,6 +38,18 @@ class Alpha:
     standard_error: float = math.nan
     assumed: bool = False
     """Whether it is the default because the data do not tell."""
+
+    def candidates(self) -> tuple[float, ...]:
+        """Values between which the true one lies in 99 % of cases: the ends of its bounds, or what is conceivable.
+
+        Empty where it was given, or plays no part.
+        """
+        if self.assumed:
+            return CONCEIVABLE
+        if not self.standard_error > 0:
+            return ()
+        reach = NORMAL_99 * self.standard_error
+        return max(self.value - reach, 0.0), self.value + reach
 
 
 def fit_alpha(activity: Activity | None, seen: Observations | None, queries: int, lag_s: float) -> Alpha:

@@ -10,6 +10,8 @@ from harness_coordinator.energy.edges import Edges
 from harness_coordinator.energy.intake import Bool, seconds
 from harness_coordinator.energy.records import NAN, Float64, Int64
 
+NORMAL_99 = 2.576
+"""Standard deviations on either side that hold 99 % of a normal distribution."""
 SLACK_BLOCK = 250_000
 """Times whose slack is computed at once: a dozen temporaries of this length stay in the cache."""
 
@@ -165,13 +167,23 @@ class EnergyCurve:
         return joules, np.minimum(low * (1 - gain), joules), np.maximum(high * (1 + gain), joules)
 
     def unsure_between(self, start_s: Float64, end_s: Float64) -> tuple[Float64, Float64]:
-        """Energy that whole intervals inside each window may be wrong by (J), and its time outside all data (s)."""
+        """Energy that whole intervals inside each window may be wrong by (J), and its time outside all data (s).
+
+        Errors e that stay on one side for up to T (a load of power range 2 e that beats with the sensor) add up to
+        no more than e T / 2 over any longer window of length L, since whole beats cancel; with the scatter of L / p
+        readings that is, as a share of e L, T / (2 L) + 2.58 sqrt(p / L).
+        """
         edges = self.edges
-        adds = np.ones(len(edges.known), bool) if edges.spread_adds else ~edges.known
+        lasts_s = edges.spread_lasts_s
+        adds = np.ones(len(edges.known), bool) if lasts_s > 0 else ~edges.known
         total = np.append(0.0, np.cumsum(np.where(adds, edges.spread_j, 0.0)))
         square = np.append(0.0, np.cumsum(np.where(adds, 0.0, edges.spread_j**2)))
         guessed = np.interp(end_s, edges.t_s, total) - np.interp(start_s, edges.t_s, total)
         noise = np.interp(end_s, edges.t_s, square) - np.interp(start_s, edges.t_s, square)
+        if lasts_s > 0:
+            length = np.maximum(end_s - start_s, 1e-9)
+            beat = lasts_s / (2 * length) + NORMAL_99 * np.sqrt(edges.period_s / length)
+            guessed = guessed * np.minimum(beat, 1.0)
         first, last = edges.t_s[0], edges.t_s[-1]
         within = np.clip(end_s, first, last) - np.clip(start_s, first, last)
         return guessed + np.sqrt(np.maximum(noise, 0.0)), np.maximum(end_s - start_s - within, 0.0)

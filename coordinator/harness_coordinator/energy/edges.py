@@ -31,8 +31,8 @@ class Edges:
     """n: False where the interval's energy is a guess (reset, gap of a power sensor)."""
     spread_j: Float64
     """n: how far an interval's true energy may lie from the stated one, J (0 for a counter)."""
-    spread_adds: bool = False
-    """Whether the spreads may all lie on one side (then they add up) or are noise (then their squares do)."""
+    spread_lasts_s: float = 0.0
+    """For how long the spreads may all lie on one side and so add up; infinite: for ever, 0: they are noise."""
     period_s: float = NAN
     """Update period, s."""
     locked: bool = False

@@ -33,6 +33,8 @@ MEANING = {
     "baseline_short": "idle power was measured for less than 10 s",
     "baseline_missing": "a baseline window has no samples",
     "alpha_default": "too few queries to tell what a prompt token costs: the documented default was used",
+    "unseen_time": "power was integrated straight, and its sensor sees part of the time, or nobody knows how much: "
+    "the bounds allow for anything it showed within 200 readings",
     "samples_reordered": "samples arrived out of order and were sorted",
     "duplicate_samples": "several samples had one time stamp; the last was kept",
     "bad_samples": "samples with a negative or infinite value were left out",

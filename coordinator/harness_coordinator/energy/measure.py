@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from harness_coordinator.energy.alpha import Alpha, fit_alpha
+from harness_coordinator.energy.alpha_error import alpha_error
 from harness_coordinator.energy.baseline import BaselineLine, measure_baselines
 from harness_coordinator.energy.conserve import check_conservation
 from harness_coordinator.energy.cross_check import cross_check
 from harness_coordinator.energy.flags import throttle_flags
 from harness_coordinator.energy.intake import NS, Bool, CleanQueries, clean_queries, clean_samples, seconds
+from harness_coordinator.energy.power import UNSEEN_TIME
 from harness_coordinator.energy.records import (
     BadSamplesError,
     QueryColumns,
@@ -86,10 +88,20 @@ def measure_source(
     conditions = _conditions(queries, asked, samples, clean.origin_ns, attribution)
     if attribution == "exclusive":
         conditions["overlap"] = _overlapping(asked)
-    rows = query_rows(curve, asked, shares, window_s=window_s, baseline=line, conditions=conditions)
+    if UNSEEN_TIME in source.flags:
+        conditions[UNSEEN_TIME] = asked.usable
+    moved = alpha_error(curve, asked, shares, weight, window_s, line) if attribution == "tokens" else None
+    if moved is not None and moved.conceivable:
+        conditions["alpha_default"] = moved.low_j + moved.high_j > 0
+    rows = query_rows(
+        curve, asked, shares, window_s=window_s, baseline=line, conditions=conditions, alpha=moved
+    )
     check = None
     if kind == "counter" and np.count_nonzero(~np.isnan(clean.power_w)) >= 2:
-        beside = build_curve(replace(traits, energy_source="power"), clean, "power", loads, "linear").curve
+        # A sensor that nobody knows anything of is taken to see everything here: else no lie would ever show.
+        unseen = traits.unseen_share if traits.averaging_s >= 0 else 0.0
+        power_traits = replace(traits, energy_source="power", unseen_share=unseen)
+        beside = build_curve(power_traits, clean, "power", loads, "linear").curve
         other = share_energy(beside, segments, len(asked), window_s, line)
         check = cross_check(
             beside, asked, other, window_s=window_s, device=(device_low, device_high), first=rows

@@ -28,6 +28,8 @@ class SourceTraits:
     power_period_s: float = NAN
     counter_period_s: float = NAN
     averaging_s: float = NAN
+    unseen_share: float = NAN
+    """Share of the time that no power reading covers; NaN: told by `averaging_s`, all of it where that is unknown."""
     contained_in: str = ""
     gain_error: float = NAN
     """Stated relative gain error of the power reading; NaN: the 5 % that on-board sensors are known for."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from harness_coordinator.energy.alpha_error import AlphaError
 from harness_coordinator.energy.baseline import BaselineLine
 from harness_coordinator.energy.curve import EnergyCurve
 from harness_coordinator.energy.flags import query_flags
@@ -22,6 +23,7 @@ def query_rows(
     window_s: tuple[float, float],
     baseline: BaselineLine | None,
     conditions: dict[str, Bool],
+    alpha: AlphaError | None = None,
 ) -> QueryEnergy:
     """Make the rows of one source.
 
@@ -37,9 +39,10 @@ def query_rows(
         window_s: the run, s after the origin.
         baseline: idle power, None where unmeasured.
         conditions: further flags, name to n booleans.
+        alpha: how far the shares move because alpha is not known exactly.
     """
     joules = shares.active_j + shares.idle_j
-    low, high = share_bounds(curve, queries, shares, joules)
+    low, high = share_bounds(curve, queries, shares, joules, alpha)
     coverage = curve.coverage_at(queries.start_s, queries.end_s)
     edges = curve.edges
     first, last = edges.t_s[0], edges.t_s[-1]
@@ -74,12 +77,17 @@ def query_rows(
 
 
 def share_bounds(
-    curve: EnergyCurve, queries: CleanQueries, shares: Shares, joules: Float64
+    curve: EnergyCurve,
+    queries: CleanQueries,
+    shares: Shares,
+    joules: Float64,
+    alpha: AlphaError | None = None,
 ) -> tuple[Float64, Float64]:
     """99 % bounds of each query's joules.
 
     The error of E at the query's own start and end enters with the share it had there, that at the events of
-    others with the change it made to the share. For a query alone these are the bounds of its window.
+    others with the change it made to the share, that of alpha with what it moves between queries. For a query
+    alone these are the bounds of its window.
     """
     start, end = queries.start_s, np.maximum(queries.end_s, queries.start_s)
     (head_low, head_high), (tail_low, tail_high) = shares.start_error_j, shares.end_error_j
@@ -88,6 +96,9 @@ def share_bounds(
         up = np.sqrt(head_high**2 + tail_high**2 + shares.noise_j**2)
     else:
         down, up = head_low + tail_low + shares.noise_j, head_high + tail_high + shares.noise_j
+    if alpha is not None:
+        join = np.add if alpha.conceivable else np.hypot
+        down, up = join(down, alpha.low_j), join(up, alpha.high_j)
     unsure, missing_s = curve.unsure_between(start, end)
     part = np.clip(joules / np.maximum(curve.at(end) - curve.at(start), 1e-300), 0.0, 1.0)
     share = np.maximum(part, shares.largest_share)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_coordinator.energy.activity import Activity
-from harness_coordinator.energy.curve import EnergyCurve, Spread
+from harness_coordinator.energy.curve import NORMAL_99, EnergyCurve, Spread
 from harness_coordinator.energy.load_model import (
     LoadModel,
     Observations,
@@ -25,7 +25,6 @@ from harness_coordinator.energy.load_model import (
 )
 from harness_coordinator.energy.power import Readings
 from harness_coordinator.energy.records import Float64
-from harness_coordinator.energy.shape import NORMAL_99
 
 WINDOWS_S = (0.001, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
 """Averaging windows tried where the source does not state its own (known sensors: 10, 25, 100, 1000 ms)."""
@@ -128,7 +127,7 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
         * error_w
         * length
         * np.sqrt(np.maximum(lasting_s / np.maximum(length, 1e-9), 1.0)),
-        spread_adds=False,
+        spread_lasts_s=0.0,
     )
     rate = error_w**2 * lasting_s
     clock = Spread(knots, rate * (knots - knots[0]), rate * (centre - knots[0]), NORMAL_99)

@@ -17,12 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness_coordinator.energy.activity import Activity
-from harness_coordinator.energy.curve import EnergyCurve, Spread
+from harness_coordinator.energy.curve import NORMAL_99, EnergyCurve, Spread
 from harness_coordinator.energy.edges import Edges
 from harness_coordinator.energy.load_model import LoadModel
 from harness_coordinator.energy.records import Float64, Int64
 
-NORMAL_99 = 2.576
 LARGEST_QUANTILE = 8.0
 """Beyond this the residuals are not noise but a different load; the hard envelope takes over."""
 SMALLEST_VARIANCE_J2_S = 1e-8

@@ -21,10 +21,12 @@ from harness_coordinator.energy.load_model import (
 )
 from harness_coordinator.energy.power import (
     STATED_GAIN_ERROR,
+    UNSEEN_TIME,
     Readings,
     averaged_edges,
     read_updates,
     trapezoid_edges,
+    unseen_share,
 )
 from harness_coordinator.energy.records import NAN, BadSamplesError, SourceTraits
 from harness_coordinator.energy.seen_power import SHORTEST_WINDOW_S, fit_seen, observed, seen_curve
@@ -137,7 +139,10 @@ def build_power_edges(traits: SourceTraits, samples: CleanSamples) -> tuple[Edge
     if averages_its_period(traits.averaging_s, readings):
         edges = averaged_edges(readings, gain_error)
     else:
-        edges = trapezoid_edges(readings, traits.averaging_s, gain_error)
+        unseen = traits.unseen_share
+        if not unseen >= 0:
+            unseen = unseen_share(traits.averaging_s, readings.period_s)
+        edges = trapezoid_edges(readings, traits.averaging_s, gain_error, unseen)
     return extend_to(edges, readings.last_poll_s), readings
 
 
@@ -263,6 +268,7 @@ def _seen(
         straight,
         curve=seen_curve(straight.curve, activity, readings, fit),
         inside="shape",
+        flags=tuple(flag for flag in straight.flags if flag != UNSEEN_TIME),
         lag_standard_error_s=fit.lag_error_s,
         explained=fit.explained,
         levels=(*fit.model.named(), ("sensor_window_s", fit.window_s), ("sensor_lag_s", fit.model.lag_s)),

@@ -163,6 +163,44 @@ def test_too_few_queries_use_the_documented_alpha(rng: np.random.Generator) -> N
     assert math.isnan(result.alpha_standard_error)
 
 
+@pytest.mark.parametrize("true_alpha", [0.05, 0.24, 0.8])
+def test_bounds_hold_the_truth_where_alpha_had_to_be_assumed(
+    rng: np.random.Generator, true_alpha: float
+) -> None:
+    # Prompts of very different lengths in one batch: what a prompt token costs decides who pays.
+    run = batched_queries(rng, 7, 3, prompt_j=true_alpha * 0.05, output_j=0.05)
+    samples = counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.04))
+    result = measure_run(run, samples)
+    assert "alpha_default" in result.flags
+    true = true_shares(run, true_alpha)
+    rows = result.queries
+    assert ((rows.joules_low <= true) & (true <= rows.joules_high)).all()
+    sure_of_it = measure_run(run, samples, alpha=0.25).queries
+    narrow = (sure_of_it.joules_low <= true) & (true <= sure_of_it.joules_high)
+    assert narrow.all() == (true_alpha == 0.24)
+
+
+def test_bounds_of_batched_queries_hold_the_truth_at_the_true_alpha(rng: np.random.Generator) -> None:
+    inside: list[np.ndarray] = []
+    for _ in range(12):
+        run = batched_queries(rng, 60, 6, prompt_j=0.012, output_j=0.05)
+        rows = measure_run(
+            run, counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.04))
+        ).queries
+        true = true_shares(run, 0.24)
+        inside.append((rows.joules_low <= true) & (true <= rows.joules_high))
+    assert np.concatenate(inside).mean() >= 0.99
+
+
+def test_a_query_alone_has_the_bounds_of_its_window_whatever_alpha(rng: np.random.Generator) -> None:
+    run = batched_queries(rng, 3, 1)
+    samples = counter_samples(rng, run.truth, dithered_polls(rng, run.length_s, 0.04))
+    assumed, given = measure_run(run, samples), measure_run(run, samples, alpha=0.25)
+    assert "alpha_default" in assumed.flags
+    assert assumed.queries.joules_high == pytest.approx(given.queries.joules_high)
+    assert assumed.queries.joules_low == pytest.approx(given.queries.joules_low)
+
+
 def test_method_time_gives_two_equal_queries_half_each(rng: np.random.Generator) -> None:
     t_s = np.arange(0, 40, 0.05)
     samples = SampleColumns(ns(t_s), 100.0 * np.floor(t_s / 0.1) * 0.1, np.zeros(0))

@@ -7,8 +7,10 @@ import pytest
 from harness_coordinator.energy.records import SampleColumns, SourceTraits
 
 from tests.coordinator.energy.rig import (
+    Truth,
     batched_queries,
     counter_samples,
+    curve_of,
     dithered_polls,
     measure_run,
     ns,
@@ -35,7 +37,7 @@ def test_batched_queries_are_found_through_any_sensor(
     traits = SourceTraits("rig", averaging_s=averaging_s if stated else float("nan"))
     result = measure_run(run, samples, traits=traits)
     assert result.method == "power-shape"
-    true = true_shares(run, result.alpha)
+    true = true_shares(run, 0.24)
     assert np.median(np.abs(result.queries.joules / true - 1)) < 0.005
     inside = (result.queries.joules_low <= true) & (true <= result.queries.joules_high)
     assert inside.mean() >= 0.99
@@ -135,3 +137,34 @@ def test_an_estimate_is_never_called_measured(rng: np.random.Generator) -> None:
     assert result.energy_source == "estimated"
     assert result.method.startswith("estimated-")
     assert "estimated" in result.flags
+
+
+@pytest.mark.parametrize("load_period_s", [0.0519, 0.0994, 0.1021, 0.131, 0.37])
+@pytest.mark.parametrize("averaging_s", [0.0, 0.025])
+def test_a_load_that_beats_with_the_sensor_stays_inside_the_bounds(
+    rng: np.random.Generator, load_period_s: float, averaging_s: float
+) -> None:
+    edge_s = np.arange(0, 60, load_period_s / 2)
+    truth = Truth(edge_s, np.where(np.arange(len(edge_s) - 1) % 2, 300.0, 70.0))
+    polls = dithered_polls(rng, float(edge_s[-1]), 0.02)
+    samples = power_samples(rng, truth, polls, averaging_s=averaging_s)
+    curve = curve_of(samples, averaging_s=averaging_s, power_period_s=0.1)
+    for length_s in (0.3, 1.0, 5.0, 30.0):
+        start = rng.uniform(1, 28, 100)
+        true = truth.window(start, start + length_s)
+        _, low, high = curve.window_j(ns(start), ns(start + length_s))
+        assert ((low <= true) & (true <= high)).mean() >= 0.99
+    _, low, high = curve.window_j(ns(np.array([1.0])), ns(np.array([59.0])))
+    assert (high - low)[0] < 1.2 * truth.window(np.array([1.0]), np.array([59.0]))[0]
+
+
+def test_an_averaging_sensor_that_sees_everything_has_no_unseen_time(rng: np.random.Generator) -> None:
+    run = single_queries(rng, 30)
+    polls = dithered_polls(rng, run.length_s, 0.04)
+    samples = power_samples(rng, run.truth, polls, averaging_s=1.0)
+    seen = measure_run(run, samples, traits=SourceTraits("rig", averaging_s=1.0), inside="linear")
+    partly = measure_run(run, samples, traits=SourceTraits("rig", averaging_s=0.025), inside="linear")
+    assert "unseen_time" not in seen.flags
+    assert "unseen_time" in partly.flags
+    fitted = measure_run(run, samples, traits=SourceTraits("rig", averaging_s=1.0), inside="shape")
+    assert "unseen_time" not in fitted.flags

@@ -119,3 +119,18 @@ def test_nvidia_smi_is_this_far_from_the_meter(
     )
     assert low < difference < high
     assert result.device_joules_low < meter_j < result.device_joules_high
+
+
+@pytest.mark.parametrize("card", ["A100-5050", "4090-transient"])
+@pytest.mark.parametrize("length_s", [0.25, 1.0, 3.0])
+def test_bounds_without_known_activity_hold_the_meter(shared_data: Path, card: str, length_s: float) -> None:
+    samples, t_s, _, energy = _card_and_meter(shared_data / "power" / "nvml-vs-meter" / card)
+    begin, end = max(t_s[0], samples.t_ns[0] * 1e-9) + 0.6, min(t_s[-1], samples.t_ns[-1] * 1e-9) - 0.6
+    start = np.linspace(begin, end - length_s, 30)
+    asked = _windows(start, start + length_s)
+    meter_j = np.interp(start + length_s, t_s, energy) - np.interp(start, t_s, energy)
+    for k in range(30):
+        run = int(begin * 1e9), int(end * 1e9)
+        result = measure_source(SourceTraits(card), samples, _one(asked, k), run, inside="linear")
+        assert result.queries.joules_low[0] <= meter_j[k] <= result.queries.joules_high[0]
+        assert "unseen_time" in result.queries.flags[0]
