@@ -26,7 +26,7 @@ from harness_coordinator.energy.records import (
 from harness_coordinator.energy.rows import query_rows, with_check
 from harness_coordinator.energy.segments import METHODS, make_segments
 from harness_coordinator.energy.source_curve import SourceCurve, build_curve, choose_kind
-from harness_coordinator.energy.sweep import share_energy
+from harness_coordinator.energy.sweep import cut_time, share_energy
 
 ATTRIBUTIONS = METHODS
 KINDS = ("auto", "counter", "power")
@@ -83,14 +83,15 @@ def measure_source(
     weight = _alpha(alpha, attribution, source, loads, asked)
     window_s = (window_ns[0] - clean.origin_ns) * NS, (window_ns[1] - clean.origin_ns) * NS
     segments = make_segments(asked, attribution, weight.value)
-    shares = share_energy(curve, segments, len(asked), window_s, line, own_stamps=activity is None)
+    cut = cut_time(curve, segments, window_s, line)
+    shares = share_energy(curve, segments, len(asked), window_s, line, own_stamps=activity is None, cut=cut)
     _, device_low, device_high = (float(x) for x in curve.window_j(*(np.array(edge) for edge in window_ns)))
     conditions = _conditions(queries, asked, samples, clean.origin_ns, attribution)
     if attribution == "exclusive":
         conditions["overlap"] = _overlapping(asked)
     if UNSEEN_TIME in source.flags:
         conditions[UNSEEN_TIME] = asked.usable
-    moved = alpha_error(curve, asked, shares, weight, window_s, line) if attribution == "tokens" else None
+    moved = alpha_error(cut, asked, shares, weight) if attribution == "tokens" else None
     if moved is not None and moved.conceivable:
         conditions["alpha_default"] = moved.low_j + moved.high_j > 0
     rows = query_rows(

@@ -51,6 +51,23 @@ class Shares:
     """Time during which more than one query was in flight, s."""
 
 
+@dataclass(frozen=True, slots=True)
+class TimeCut:
+    """A window cut at every event: m + 1 times, m pieces, s stretches that begin and end at times of the cut."""
+
+    times_s: Float64
+    first: Int64
+    """s: at which time each stretch begins."""
+    last: Int64
+    in_flight: Float64
+    """m: how many stretches are open."""
+    energy_j: Float64
+    idle_j: Float64
+    """m: idle energy, never more than the piece holds."""
+    idle_due_j: Float64
+    """m: baseline times length."""
+
+
 def share_energy(
     curve: EnergyCurve,
     segments: Segments,
@@ -60,6 +77,7 @@ def share_energy(
     *,
     own_stamps: bool = True,
     with_errors: bool = True,
+    cut: TimeCut | None = None,
 ) -> Shares:
     """Divide the energy of a window among queries by the weights of their segments.
 
@@ -75,31 +93,21 @@ def share_energy(
         baseline: idle power; None leaves everything active (idle shares are then zero).
         with_errors: False leaves the errors zero, for whoever needs none and is in a hurry.
         own_stamps: whether the segments carry the engine's stamps, whose scatter then adds to the errors.
+        cut: what `cut_time` made of the same window and stretches, where that was done before.
     """
     begin, finish = window_s
     if not finish > begin:
         return _nothing(count)
-    start, end = np.clip(segments.start_s, begin, finish), np.clip(segments.end_s, begin, finish)
-    times, place = np.unique(np.concatenate([start, end, [begin, finish]]), return_inverse=True)
-    size = len(times)
-    first, last = place[: len(start)], place[len(start) : 2 * len(start)]
-    in_flight = _running(first, last, None, size)
-    weight = _whole_weights(segments.rate, int(in_flight.max(initial=0)))
-    total = _running(first, last, weight, size)
-    energy = np.diff(curve.at(times))
-    idle_due = np.diff(baseline.energy_at(times)) if baseline else np.zeros(size - 1)
-    idle = np.minimum(idle_due, energy)
+    cut = cut or cut_time(curve, segments, window_s, baseline)
+    times, first, last, size = cut.times_s, cut.first, cut.last, len(cut.times_s)
+    in_flight, energy, idle = cut.in_flight, cut.energy_j, cut.idle_j
     busy = in_flight > 0
+    weight, total, active = _divide(cut, segments.rate)
     weighted = total > 0
-    active_per_weight = np.divide(energy - idle, total, out=np.zeros(size - 1), where=weighted)
     per_query = np.divide(1.0, in_flight, out=np.zeros(size - 1), where=busy)
-    waiting_j = np.where(weighted, 0.0, (energy - idle) * per_query)
-    active_sum = np.append(0.0, np.cumsum(active_per_weight))
-    waiting_sum = np.append(0.0, np.cumsum(waiting_j))
     idle_sum = np.append(0.0, np.cumsum(idle * per_query))
-    active = weight * (active_sum[last] - active_sum[first]) + waiting_sum[last] - waiting_sum[first]
     idle_share = idle_sum[last] - idle_sum[first]
-    clipped_sum = np.append(0.0, np.cumsum((idle_due - idle) * per_query))
+    clipped_sum = np.append(0.0, np.cumsum((cut.idle_due_j - idle) * per_query))
     whole = active + idle_share
     prefill = segments.prefill
     per = _Totals(segments.query, count)
@@ -127,6 +135,48 @@ def share_energy(
         device_j=float(curve.at(np.array(finish)) - curve.at(np.array(begin))),
         overlap_s=float(np.diff(times)[in_flight > 1].sum()),
     )
+
+
+def cut_time(
+    curve: EnergyCurve, segments: Segments, window_s: tuple[float, float], baseline: BaselineLine | None
+) -> TimeCut:
+    """Cut a window at every event of the segments; nothing of it depends on their weights.
+
+    Args:
+        curve: energy of the source.
+        segments: stretches of the queries.
+        window_s: start and end, s after the curve's origin.
+        baseline: idle power; None leaves everything active.
+    """
+    begin, finish = window_s
+    start, end = np.clip(segments.start_s, begin, finish), np.clip(segments.end_s, begin, finish)
+    times, place = np.unique(np.concatenate([start, end, [begin, finish]]), return_inverse=True)
+    size = len(times)
+    first, last = place[: len(start)], place[len(start) : 2 * len(start)]
+    energy = np.diff(curve.at(times))
+    idle_due = np.diff(baseline.energy_at(times)) if baseline else np.zeros(size - 1)
+    in_flight = _running(first, last, None, size)
+    return TimeCut(times, first, last, in_flight, energy, np.minimum(idle_due, energy), idle_due)
+
+
+def active_shares(cut: TimeCut, segments: Segments, count: int) -> Float64:
+    """Active energy of each of `count` queries when the same stretches have other weights, J."""
+    return _Totals(segments.query, count).sum(_divide(cut, segments.rate)[2])
+
+
+def _divide(cut: TimeCut, rate: Float64) -> tuple[Float64, Float64, Float64]:
+    """Weight of each stretch, the sum of weights in each piece, and the active energy of each stretch, J."""
+    size, first, last = len(cut.times_s), cut.first, cut.last
+    weight = _whole_weights(rate, int(cut.in_flight.max(initial=0)))
+    total = _running(first, last, weight, size)
+    weighted = total > 0
+    active_j = cut.energy_j - cut.idle_j
+    per_weight = np.divide(active_j, total, out=np.zeros(size - 1), where=weighted)
+    waiting = (cut.in_flight > 0) & ~weighted
+    shared = np.divide(active_j, cut.in_flight, out=np.zeros(size - 1), where=waiting)
+    weighted_sum, shared_sum = (np.append(0.0, np.cumsum(part)) for part in (per_weight, shared))
+    active = weight * (weighted_sum[last] - weighted_sum[first]) + shared_sum[last] - shared_sum[first]
+    return weight, total, active
 
 
 def _nothing(count: int) -> Shares:
