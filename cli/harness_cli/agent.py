@@ -14,6 +14,7 @@ from harness_cli.agent_telemetry import doctor, sample
 from harness_cli.connection import check_addresses
 from harness_cli.failure import bad_input
 from harness_cli.join_token import read_token
+from harness_cli.labels import parse_labels
 from harness_cli.state_directory import make_state_directory, state_directory
 
 DEFAULT_POLL_HZ = 20.0
@@ -90,18 +91,3 @@ def run(
         raise bad_input(str(error)) from None
     if code:
         raise click.exceptions.Exit(code)
-
-
-def parse_labels(given: tuple[str, ...]) -> dict[str, str]:
-    """Return labels given as KEY=VALUE.
-
-    Raises:
-        Failure: one has no `=` or no key.
-    """
-    labels: dict[str, str] = {}
-    for item in given:
-        key, equals, value = item.partition("=")
-        if not equals or not key.strip():
-            raise bad_input(f"--label takes KEY=VALUE, not {item!r}")
-        labels[key.strip()] = value.strip()
-    return labels

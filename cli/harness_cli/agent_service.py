@@ -12,6 +12,7 @@ from harness_agent.installation import Settings, install, plan_installation, uni
 from harness_cli.connection import check_addresses
 from harness_cli.failure import unreachable
 from harness_cli.join_token import read_token
+from harness_cli.labels import parse_labels
 
 DEFAULT_USER = "joule-harness"
 
@@ -43,8 +44,6 @@ def install_command(
     dry_run: bool,
 ) -> None:
     """Install the agent as a systemd service (Linux) or launchd daemon (macOS) and start it."""
-    from harness_cli.agent import parse_labels
-
     check_addresses(coordinator)
     parse_labels(labels)
     token = read_token(join_token_file)
