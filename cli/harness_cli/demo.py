@@ -14,7 +14,7 @@ from harness_proto.v1 import jobs_pb2
 from harness_cli.child_processes import Child, ChildProcesses
 from harness_cli.connection import CALL_TIMEOUT_S, jobs_stub
 from harness_cli.demo_report import print_report
-from harness_cli.failure import bad_input, work_failed
+from harness_cli.failure import Failure, bad_input, work_failed
 from harness_cli.submit import SUBMIT_TIMEOUT_S, read_job, submit_messages
 from harness_cli.watching import watch_job
 
@@ -32,28 +32,42 @@ LISTENING = "listening on "
     help="Where the database, the logs and the example job are kept.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Ask only the first N questions.")
+@click.option("--engine", type=click.Choice(["llamacpp", "stub"]), help="stub: a dry run, without a model.")
 @click.option(
-    "--engine", type=click.Choice(["llamacpp", "stub"]), default="llamacpp", help="stub: a dry run."
+    "--job",
+    "own_job",
+    type=click.Path(path_type=Path),
+    help="Run this job file instead of the example and show its models side by side.",
 )
-def demo(folder: Path, limit: int | None, engine: str) -> None:
-    """Run an example job on this machine: real coordinator, agent and engine processes."""
+def demo(folder: Path, limit: int | None, engine: str | None, own_job: Path | None) -> None:
+    """Run an example job, or one of your own, on this machine: real coordinator, agent and engine processes."""
     folder = folder.resolve()
-    job_file = prepare(folder)
-    if engine == "llamacpp":
+    if own_job is not None and engine == "llamacpp":
+        raise bad_input("--engine llamacpp: with --job the job file says which engine runs each model")
+    if own_job is not None:
+        read_job(own_job)  # a wrong file is told before anything is made
+    job_file = prepare(folder) if own_job is None else make_folder(folder, own_job)
+    if own_job is None and engine != "stub":
         check_engine()
     database_url = f"sqlite:///{folder / 'harness.db'}"
     with ChildProcesses(folder / "logs") as children:
         address = start_coordinator(children, database_url, folder)
         start_agent(children, address, folder)
-        job_id = submit_demo(job_file, address, limit, engine)
-        click.echo(
-            f"job {job_id}: coordinator at {address}, one agent, engine {engine}; logs in {folder / 'logs'}"
-        )
+        job_id = submit_demo(job_file, address, limit, dry=engine == "stub")
+        click.echo(f"job {job_id}: coordinator at {address}, one agent; logs in {folder / 'logs'}")
+        failed: Failure | None = None
         with children.must_live():
-            watch_job(address, job_id)
+            try:
+                watch_job(address, job_id)
+            except Failure as failure:
+                if own_job is None:
+                    raise
+                failed = failure  # what was answered is shown all the same
         with jobs_stub(address) as stub:
             detail = stub.GetJob(jobs_pb2.JobRequest(job_id=job_id), timeout=CALL_TIMEOUT_S)
-    print_report(database_url, job_id, detail, folder)
+    print_report(database_url, job_id, detail, folder, by_model=own_job is not None)
+    if failed is not None:
+        raise failed
 
 
 def prepare(folder: Path) -> Path:
@@ -67,6 +81,15 @@ def prepare(folder: Path) -> Path:
     except OSError as error:
         raise bad_input(f"--dir {folder}: cannot be written: {error.strerror}") from None
     return folder / "job.yaml"
+
+
+def make_folder(folder: Path, job_file: Path) -> Path:
+    """Make the folder of a job of the user's own and return its job file, which stays where it is."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise bad_input(f"--dir {folder}: cannot be written: {error.strerror}") from None
+    return job_file
 
 
 def check_engine() -> None:
@@ -116,16 +139,19 @@ def start_agent(children: ChildProcesses, address: str, folder: Path) -> Child:
     raise work_failed(f"the agent did not join within {START_TIMEOUT_S:g} s; see {child.log}")
 
 
-def submit_demo(job_file: Path, address: str, limit: int | None, engine: str) -> str:
-    """Submit the example job, perhaps cut short or on the stand-in engine."""
+def submit_demo(job_file: Path, address: str, limit: int | None, *, dry: bool) -> str:
+    """Submit a job, perhaps cut short or on the stand-in engine."""
     job, rows = read_job(job_file)
     if limit is not None:
         rows = rows[:limit]
-    if engine == "stub":
-        models = [m.model_copy(update={"engine": "stub", "source": ""}) for m in job.models]
+    if dry:
+        stand_in = {"engine": "stub", "source": "", "engine_args": {}}
+        models = [m.model_copy(update=stand_in) for m in job.models]
         job = job.model_copy(update={"models": models})
     with jobs_stub(address) as stub:
         reply = stub.Submit(submit_messages(job, rows, wait_for_agents=False), timeout=SUBMIT_TIMEOUT_S)
+    for warning in reply.warnings:
+        click.echo(f"note: {warning}", err=True)
     return reply.job_id
 
 

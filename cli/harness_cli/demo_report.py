@@ -13,15 +13,21 @@ import click
 from harness_proto.v1 import jobs_pb2
 from rich.table import Table
 
+from harness_cli.metrics import print_metrics
 from harness_cli.output import cell, console, significant
 
 
-def print_report(database_url: str, job_id: str, detail: jobs_pb2.JobDetail, folder: Path) -> None:
-    """Print the demo's results from its own database."""
+def print_report(
+    database_url: str, job_id: str, detail: jobs_pb2.JobDetail, folder: Path, *, by_model: bool = False
+) -> None:
+    """Print the demo's results from its own database: a line per query, or a column per model."""
     from harness_analysis import connect
 
     rows = connect(database_url).results(job_id).to_arrow().to_pylist()
-    _print_queries(rows)
+    if by_model:
+        print_metrics(rows, "table", job_id)
+    else:
+        _print_queries(rows)
     click.echo()
     for line in summary_lines(rows, detail):
         click.echo(line)

@@ -61,12 +61,15 @@ def side_by_side(rows: Rows) -> tuple[list[dict[str, Any]], list[str]]:
             if entry[name] is None and metric != "stated_joules":
                 reasons.setdefault(why(metric, group), {}).setdefault(name, []).append(metric)
         table.append(entry)
-    notes = [
-        f"{', '.join(metrics)} of {name}: {reason}"
-        for reason, by_name in reasons.items()
-        for name, metrics in by_name.items()
-    ]
-    return table, notes
+    return table, [note for reason, by_name in reasons.items() for note in _notes(reason, by_name)]
+
+
+def _notes(reason: str, by_name: Mapping[str, list[str]]) -> list[str]:
+    """Return one sentence for each set of metrics that a reason keeps absent, with all models it is true of."""
+    names: dict[str, list[str]] = {}
+    for name, metrics in by_name.items():
+        names.setdefault(", ".join(metrics), []).append(name)
+    return [f"{metrics} of {'; '.join(of)}: {reason}" for metrics, of in names.items()]
 
 
 def why(metric: str, rows: Rows) -> str:

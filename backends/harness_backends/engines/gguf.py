@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness_backends.engines.errors import ModelNotFoundError, NotAModelError
+from harness_backends.models.precision import precision_name
 
 MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -23,8 +24,18 @@ _TENSOR_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
     12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S",
     20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
-    29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
 }  # fmt: skip
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
+    13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS",
+    21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S",
+    29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE",
+    39: "NVFP4", 40: "Q1_0",
+}  # fmt: skip
+"""Names of `general.file_type` (llama.cpp, include/llama.h, `llama_ftype`)."""
+_GUESSED = 1024
+"""Set beside a file type that llama.cpp took from the tensors because the file named none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,15 @@ class GgufModel:
         heads, width = self.number("attention.head_count"), self.number("attention.key_length")
         return heads * width if heads and width else self.number("embedding_length")
 
+    def precision(self) -> str:
+        """Return the quantisation that the file is known by; where it names none, the type of most weights.
+
+        The two differ: in a small model with a large vocabulary most weights of a Q4_K_M file are embeddings in Q8_0.
+        """
+        named = self.metadata.get("general.file_type")
+        name = _FILE_TYPES.get(named & ~_GUESSED, "") if isinstance(named, int) else ""
+        return precision_name(name or self.quantisation)
+
     def facts(self) -> dict[str, str]:
         """Return the facts that FLOPs, precision and reports are made from, as text."""
         found: dict[str, object | None] = {
@@ -72,7 +92,7 @@ class GgufModel:
             "parameters": self.parameters or None,
             "active_parameters": self.active_parameters(),
             "quantisation": self.quantisation,
-            "precision": self.quantisation.lower(),
+            "precision": self.precision(),
             "layers": self.number("block_count"),
             "embedding_length": self.number("embedding_length"),
             "attention_width": self.attention_width(),

@@ -95,7 +95,7 @@ class MlxAdapter:
             environment={KEY_VARIABLE: request.key},
             headers={"Authorization": f"Bearer {request.key}"} if request.key else {},
             engine_version=version,
-            facts=facts_of_source(source),
+            facts={**facts_of_source(source), **_batch_facts(settings)},
             settings=settings,
             facts_when_ready=lambda _: facts_of_source(source),
             # Its HTTP server speaks HTTP/1.0: a connection ends with its answer.
@@ -114,6 +114,17 @@ def _settings(request: EngineRequest, arguments: Arguments) -> dict[str, object]
         "cache_prompt": arguments.flag("cache_prompt"),
         "trust_remote_code": arguments.flag("trust_remote_code"),
     }
+
+
+def _batch_facts(settings: dict[str, object]) -> dict[str, str]:
+    """Return the most tokens of one step: so many prompts together, each with so many of its tokens.
+
+    Source: mlx_lm, generate.py, `BatchGenerator`; with a quantised KV cache it takes one sequence at a time.
+    """
+    step, prompts = settings["prefill_step_size"], 1 if settings["kv_bits"] else settings["prompt_concurrency"]
+    assert isinstance(step, int)  # noqa: S101 - `check_arguments` has made sure
+    assert isinstance(prompts, int)  # noqa: S101
+    return {"max_num_batched_tokens": str(step * prompts)}
 
 
 def _options(source: str, port: int, settings: dict[str, object]) -> list[str]:

@@ -135,15 +135,15 @@ class VllmAdapter:
             },
             headers={"Authorization": f"Bearer {request.key}"} if request.key else {},
             engine_version=version,
-            facts=facts_of_source(source, _asked_precision(given)),
+            facts=facts_of_source(source, *_asked(given)),
             settings={
                 **given,
                 "extra_args": arguments["extra_args"],
                 "environment": arguments["environment"],
             },
             facts_when_ready=lambda log_path: {
-                **facts_of_source(source, _asked_precision(given)),
-                **facts_of_log(log_path),
+                **facts_of_source(source, *_asked(given, said := facts_of_log(log_path))),
+                **said,
                 **(facts_of_metrics(metrics_url) if request.devices else {}),
             },
         )
@@ -170,10 +170,15 @@ def options(given: Mapping[str, object]) -> list[str]:
 _LOG_FACTS = {
     "engine_version": re.compile(r"Initializing a V1 LLM engine \(v([^)]+)\)"),
     "dtype": re.compile(r"\bdtype=(?:torch\.)?(\w+)"),
+    "quantization": re.compile(r"\bquantization=(?!None\b)([\w-]+)"),
     "max_model_len": re.compile(r"\bmax_seq_len=(\d+)"),
     "max_num_batched_tokens": re.compile(r"Chunked prefill is enabled with max_num_batched_tokens=(\d+)"),
+    # The CPU build leaves that line out; the last range that it would compile for ends at the same number.
+    "compile_range_end": re.compile(r"'compile_ranges_endpoints': \[(?:\d+, )*(\d+)\]"),
     "kv_cache_tokens": re.compile(r"KV cache size: ([\d,]+) tokens"),
 }
+_BOUND_CORES = re.compile(r"\blocal_rank=\d+, core ids=\[([\d, ]+)\]")
+"""The CPU build binds one OpenMP thread to each of these cores."""
 _LOG_BYTES = 1_000_000
 
 
@@ -185,7 +190,11 @@ def facts_of_log(log_path: Path) -> dict[str, str]:
     except OSError:
         return {}
     found = {name: pattern.search(text) for name, pattern in _LOG_FACTS.items()}
-    return {name: hit.group(1).replace(",", "") for name, hit in found.items() if hit}
+    facts = {name: hit.group(1).replace(",", "") for name, hit in found.items() if hit}
+    if last := facts.pop("compile_range_end", ""):
+        facts.setdefault("max_num_batched_tokens", last)
+    threads = sum(len(cores.split(",")) for cores in _BOUND_CORES.findall(text))
+    return {**facts, "num_workers": str(threads)} if threads else facts
 
 
 _CACHE_LABEL = re.compile(r'(gpu_memory_utilization|block_size|num_gpu_blocks|cache_dtype)="([^"]+)"')
@@ -274,9 +283,11 @@ def _check_devices(request: EngineRequest, arguments: Arguments) -> None:
         )
 
 
-def _asked_precision(given: Mapping[str, object]) -> str:
-    for name in ("quantization", "dtype"):
-        value = given.get(name)
-        if isinstance(value, str) and value not in ("", "auto"):
-            return value
-    return ""
+def _asked(given: Mapping[str, object], said: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Return quantisation and type in force: what vLLM said it took, else what it was told, else empty texts."""
+
+    def one(name: str) -> str:
+        value = (said or {}).get(name) or given.get(name)
+        return value if isinstance(value, str) and value not in ("auto", "None") else ""
+
+    return one("quantization"), one("dtype")

@@ -18,6 +18,7 @@ from typing import Any
 
 from harness_backends.engines.errors import ModelNotFoundError, NotAModelError
 from harness_backends.models.precision import precision_of
+from harness_backends.models.shape_count import count_of_config
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MOST_HEADER_BYTES = 100_000_000
@@ -92,22 +93,25 @@ def folder_of(source: str) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def facts_of_source(source: str, asked_precision: str = "") -> dict[str, str]:
+def facts_of_source(source: str, quantization: str = "", dtype: str = "") -> dict[str, str]:
     """Return the facts of a model source, empty while nothing of it is on this machine.
 
     Args:
         source: a folder or a hub name.
-        asked_precision: type or quantisation that the engine was told to use, else empty.
+        quantization: quantisation that the engine was told to use, else empty.
+        dtype: type that the engine was told to use, else empty.
 
     Raises:
         NotAModelError: config.json cannot be read.
     """
     folder = folder_of(source)
-    return {} if folder is None else facts_of_folder(folder, asked_precision)
+    return {} if folder is None else facts_of_folder(folder, quantization, dtype)
 
 
-def facts_of_folder(folder: Path, asked_precision: str = "") -> dict[str, str]:
-    """Return parameters, layers, heads, precision and the like of a model folder, as text.
+def facts_of_folder(folder: Path, quantization: str = "", dtype: str = "") -> dict[str, str]:
+    """Return parameters, layers, heads, precision and the like of a model folder, as text; arguments as above.
+
+    Parameters are counted in the headers of the weights; without weights in safetensors, from the config's shapes.
 
     Raises:
         NotAModelError: config.json cannot be read.
@@ -120,6 +124,10 @@ def facts_of_folder(folder: Path, asked_precision: str = "") -> dict[str, str]:
         ) from None
     text: dict[str, Any] = {**config, **(config.get("text_config") or {})}
     count = count_parameters(folder, text)
+    own_dtype = text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype")
+    stored = count.dtype if count else str(own_dtype or "")
+    if count is None and (by_shapes := count_of_config(text)) is not None:
+        count = TensorCount(by_shapes.parameters, by_shapes.in_experts, stored)
     experts = next(
         (text[n] for n in ("num_experts", "num_local_experts", "n_routed_experts") if text.get(n)), None
     )
@@ -134,8 +142,8 @@ def facts_of_folder(folder: Path, asked_precision: str = "") -> dict[str, str]:
         "architecture": (config.get("architectures") or [config.get("model_type")])[0],
         "parameters": count.parameters if count else None,
         "active_parameters": active_parameters(count, experts, used) if count else None,
-        "dtype": text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype"),
-        "precision": precision_of(config, count.dtype if count else "", asked_precision),
+        "dtype": own_dtype,
+        "precision": precision_of(config, stored, quantization, dtype),
         "layers": text.get("num_hidden_layers"),
         "embedding_length": text.get("hidden_size"),
         "attention_width": heads * head_width if heads and head_width else None,

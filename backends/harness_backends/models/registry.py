@@ -49,6 +49,10 @@ class KnownModel(BaseModel):
     price: Price | None = None
     sampling: dict[str, Any] = Field(default_factory=dict)
     note: str = ""
+    card: str = ""
+    """Whose card states the parameters, where that is not the source's own."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Shapes of the model's config.json, which its parameters can be counted from."""
 
     def job_entry(self, engine: str = "") -> dict[str, Any]:
         """Return the entry of a job file's `models` that uses this model."""

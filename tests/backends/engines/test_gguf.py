@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from harness_backends.engines.errors import ModelNotFoundError, NotAModelError
-from harness_backends.engines.gguf import read_gguf
+from harness_backends.engines.gguf import _FILE_TYPES, _TENSOR_TYPES, read_gguf
 from harness_backends.engines.llamacpp import LlamaCppAdapter
 from harness_backends.engines.model_files import find_model_file
 
@@ -16,8 +16,9 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
 
-def tiny_gguf() -> bytes:
+def tiny_gguf(more: list[bytes] | None = None) -> bytes:
     pairs = [
+        *(more or []),
         text("general.architecture") + struct.pack("<I", 8) + text("toy"),
         text("toy.block_count") + struct.pack("<II", 4, 3),
         text("toy.attention.head_count_kv") + struct.pack("<IIQ3I", 9, 4, 3, 2, 4, 2),
@@ -50,6 +51,25 @@ def test_the_real_weights_are_read_right() -> None:
     assert facts["quantisation"] == "Q4_1"
     assert facts["layers"] == "30"
     assert facts["attention_heads"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("file_type", "precision"), [(15, "q4_k_m"), (15 + 1024, "q4_k_m"), (1, "fp16"), (38, "fp4"), (999, "q4_k")]
+)
+def test_precision_is_what_the_file_is_known_by_and_not_the_type_of_its_embeddings(
+    tmp_path: Path, file_type: int, precision: str
+) -> None:
+    path = tmp_path / "toy.gguf"
+    path.write_bytes(tiny_gguf([text("general.file_type") + struct.pack("<II", 4, file_type)]))
+    assert read_gguf(path).facts()["precision"] == precision
+
+
+def test_the_names_of_types_are_those_of_the_format() -> None:
+    gguf = pytest.importorskip("gguf")
+    assert _TENSOR_TYPES == {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
+    names = {kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in gguf.LlamaFileType}
+    assert _FILE_TYPES.items() <= names.items()
+    assert names.keys() - _FILE_TYPES.keys() <= {1024}
 
 
 @pytest.mark.parametrize("length", [24, 40, 60, 400, 3000])

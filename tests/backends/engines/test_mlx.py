@@ -110,6 +110,9 @@ def test_mlx_settings_follow_the_job_and_the_device(tmp_path: Path) -> None:
     plan = MlxAdapter().prepare(base)
     assert (plan.settings["device"], plan.settings["decode_concurrency"]) == ("cpu", 3)
     assert plan.facts["precision"] == "int4"
+    assert plan.facts["max_num_batched_tokens"] == str(3 * 2048), "three prompts at once, a step of each"
+    one = MlxAdapter().prepare(engine_request({"kv_bits": 8}, str(tmp_path), concurrency=3))
+    assert one.facts["max_num_batched_tokens"] == "2048"
     assert "a-secret" not in " ".join(plan.argv)
     on_gpu = EngineRequest(
         "m", str(tmp_path), {}, Sampling(), 1, base.port, devices=(EngineDevice("apple", "soc"),)

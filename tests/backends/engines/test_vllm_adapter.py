@@ -19,7 +19,7 @@ from harness_backends.engines.errors import (
 )
 from harness_backends.engines.process import EngineProcess, free_port
 from harness_backends.engines.stream_client import StreamClient
-from harness_backends.engines.vllm import VllmAdapter, options
+from harness_backends.engines.vllm import VllmAdapter, facts_of_log, options
 
 STAND_IN = Path(__file__).parents[2] / "standins" / "vllm_package"
 
@@ -178,6 +178,48 @@ def test_the_agents_environment_names_the_interpreter(python: str, monkeypatch: 
     monkeypatch.setenv("HARNESS_VLLM_PYTHON", python)
     found = VllmAdapter().availability()
     assert (found.available, found.version) == (True, "vllm 0.31.9")
+
+
+CPU_LOG = """\
+(APIServer pid=18825) INFO 11-26 11:50:10 [api_utils.py:286] non-default args: {'dtype': 'bfloat16'}
+(EngineCore pid=19602) INFO 11-26 11:50:47 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: \
+model='m', dtype=torch.bfloat16, max_seq_len=1024, quantization=None, quantization_config=None, kv_cache_dtype=auto, \
+compilation_config={'compile_sizes': None, 'compile_ranges_endpoints': [512, 2048], 'inductor_passes': {}}
+(EngineCore pid=19602) INFO 11-26 11:50:47 [ompmultiprocessing.py:185] OpenMP thread binding info:
+(EngineCore pid=19602) INFO 11-26 11:50:47 [ompmultiprocessing.py:185] \tlocal_rank=0, core ids=[0, 1, 2]
+(EngineCore pid=19602) INFO 11-26 11:50:47 [ompmultiprocessing.py:185] \treserved_cpus=[3]
+(EngineCore pid=19602) INFO 11-26 11:51:06 [kv_cache_utils.py:2327] CPU KV cache size: 46,592 tokens, Maximum
+"""
+"""What vLLM 0.32's CPU build wrote, shortened."""
+
+
+def test_the_cpu_builds_threads_and_step_are_found_in_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text(CPU_LOG)
+    assert facts_of_log(log) == {
+        "engine_version": "0.32.0",
+        "dtype": "bfloat16",
+        "max_model_len": "1024",
+        "max_num_batched_tokens": "2048",
+        "kv_cache_tokens": "46592",
+        "num_workers": "3",
+    }
+    log.write_text(CPU_LOG.replace("quantization=None", "quantization=mxfp4"))
+    assert facts_of_log(log)["quantization"] == "mxfp4"
+    assert facts_of_log(tmp_path / "no.log") == {}
+
+
+def test_precision_is_the_quantisation_that_vllm_took_and_else_its_dtype(
+    folder: Path, python: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "engine.log"
+    plan = VllmAdapter().prepare(request(folder, {"python": python, "dtype": "float16"}))
+    assert plan.facts["precision"] == "fp16"
+    assert plan.facts_when_ready is not None
+    log.write_text(CPU_LOG)
+    assert plan.facts_when_ready(log)["precision"] == "bf16", "what it says it runs, not what was asked"
+    log.write_text(CPU_LOG.replace("quantization=None", "quantization=fp8"))
+    assert plan.facts_when_ready(log)["precision"] == "fp8"
 
 
 def test_it_starts_answers_and_tells_what_it_settled_on(folder: Path, python: str, tmp_path: Path) -> None:

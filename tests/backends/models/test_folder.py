@@ -11,6 +11,7 @@ import pytest
 from harness_backends.engines.errors import NotAModelError
 from harness_backends.models.folder import facts_of_folder
 from harness_backends.models.precision import precision_of
+from harness_backends.models.registry import known_models
 
 
 def model(folder: Path, config: dict[str, Any], tensors: dict[str, tuple[str, list[int]]]) -> Path:
@@ -88,7 +89,45 @@ def test_what_is_not_told_is_absent(tmp_path: Path) -> None:
         facts_of_folder(tmp_path)
 
 
+def test_a_folder_without_weights_is_counted_from_its_config(tmp_path: Path) -> None:
+    config = next(m.config for m in known_models() if m.id == "qwen3-8b")
+    (tmp_path / "config.json").write_text(json.dumps({**config, "torch_dtype": "bfloat16"}))
+    facts = facts_of_folder(tmp_path)
+    assert (facts["parameters"], facts["precision"], facts["attention_width"]) == ("8190735360", "bf16", "4096")
+
+
 def test_what_the_engine_was_told_wins_over_what_is_stored() -> None:
     assert precision_of({}, "BF16", "fp8") == "fp8"
+    assert precision_of({}, "BF16", dtype="float16") == "fp16"
     assert precision_of({}, "F16") == "fp16"
-    assert precision_of({"quantization_config": {"quant_method": "gptq", "bits": 8}}, "I32") == "int8"
+
+
+@pytest.mark.parametrize(
+    ("described", "precision"),
+    [
+        ({"quant_method": "gptq", "bits": 8}, "int8"),
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "mxfp4"}, "fp4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "fp4"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int"}}}},
+            "int4",
+        ),
+        (
+            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}},
+            "fp8",
+        ),
+        ({"group_size": 64, "bits": 4, "mode": "affine"}, "int4"),
+        ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, "fp4"),
+    ],
+)  # fmt: skip
+def test_quantised_weights_keep_their_precision_whatever_is_computed_with_them(
+    described: dict[str, Any], precision: str
+) -> None:
+    config = {"quantization_config": described}
+    assert precision_of(config, "U32") == precision
+    assert precision_of(config, "U32", dtype="bfloat16") == precision, "dtype is that of the activations"
+    assert precision_of(config, "U32", "awq_marlin") == precision, "an engine's name for a kernel has no width"
