@@ -83,6 +83,8 @@ def why(metric: str, rows: Rows) -> str:
         if metric not in {"per_query_joules", "total_joules"} and first["joules"] is not None:
             return f"its source ({first['energy_source']}) has no power of this span"
         return first["energy_reason"] or "some of its queries have no joules (see `flags`)"
+    if (first["engine"], metric) in _OF_ENGINE:
+        return _OF_ENGINE[first["engine"], metric]
     return _REASONS.get(metric.rsplit("_", 1)[0], _REASONS.get(metric, "nothing reported it"))
 
 
@@ -111,6 +113,13 @@ _REASONS = {
     "per_token_ms": "the engine sent no count of output tokens",
     "throughput_tokens_per_sec": "the engine sent no count of output tokens",
 }
+_ELSEWHERE = "a setting of an engine that runs elsewhere and does not tell"
+_OF_ENGINE = {
+    ("mlx", "num_workers"): "MLX has no such setting: its stream computes on one thread, and its BLAS may use more",
+    ("llamacpp", "kv_cache_use_max"): "this llama.cpp no longer publishes it",
+    **{("openai", name): _ELSEWHERE for name in ("max_model_len", "max_num_batched_tokens", "num_workers")},
+}
+"""Where an engine has a reason of its own."""
 
 
 def _value(metric: str, column: str, answered: Rows) -> Any:
