@@ -6,6 +6,7 @@ import difflib
 import re
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -105,6 +106,9 @@ class SamplingOverride(_Strict):
     thinking: bool | None = None
 
 
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
 class ModelEntry(_Strict):
     """One model and the engine that serves it."""
 
@@ -124,6 +128,17 @@ class ModelEntry(_Strict):
     energy: Literal["measured", "estimated-ok", "off"] | None = None
     """Instead of the job's; a model behind a URL has `off`, since its joules are not this machine's."""
     stated_energy: StatedEnergySpec | None = None
+
+    @model_validator(mode="after")
+    def _own_joules(self) -> ModelEntry:
+        host = urlsplit(str(self.engine_args.get("base_url", ""))).hostname
+        elsewhere = self.engine == "openai" and host is not None and host not in _THIS_MACHINE
+        if elsewhere and self.energy not in (None, "off"):
+            raise ValueError(
+                f"energy: the joules of {host} cannot be read from the agent's machine; leave it out,"
+                " and put a published figure into `stated_energy`"
+            )
+        return self
 
     def energy_policy(self, job_energy: str) -> str:
         """Return the energy policy of this model's runs."""

@@ -127,6 +127,18 @@ def test_a_model_may_differ_from_the_job_in_sampling_and_energy() -> None:
     )
 
 
+def test_the_joules_of_a_model_behind_a_url_cannot_be_asked_for() -> None:
+    def cloud(url: str) -> dict[str, Any]:
+        entry = {"id": "c", "engine": "openai", "source": "big", "energy": "estimated-ok"}
+        return job(models=[{**entry, "engine_args": {"base_url": url}}])
+
+    with pytest.raises(JobFileError, match=r"joules of api\.example\.com cannot be read.*`stated_energy`"):
+        parse_job(cloud("https://api.example.com/v1"), origin="x")
+    # A server of one's own on the agent's machine uses that machine's joules.
+    (own,) = parse_job(cloud("http://127.0.0.1:8000/v1"), origin="x").models
+    assert own.energy_policy("measured") == "estimated-ok"
+
+
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(JobFileError, match="`dataset` is missing"):
         parse_job({"name": "x", "models": [{"id": "m", "engine": "e"}]}, origin="job.yaml")

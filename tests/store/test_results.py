@@ -189,6 +189,45 @@ def test_what_the_models_own_files_tell_wins_and_what_nobody_tells_is_null(store
     assert (paper["running_requests_max"], paper["kv_cache_use_max"]) == (4, 0.25)
 
 
+QWEN3_8B = {
+    "parameters": "8190735360",
+    "active_parameters": "8190735360",
+    "layers": "36",
+    "attention_width": "4096",
+}
+MIXTRAL = {
+    "parameters": "46702792704", "active_parameters": "12879925248", "experts": "8", "experts_used": "2",
+    "layers": "32", "attention_width": "4096",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "by_hand"),
+    [
+        # 100 + 50 tokens. Weights: 2 x 8,190,735,360 x 150. Attention: 2 x 36 x 4096 x 150 x 151.
+        (QWEN3_8B, 2_457_220_608_000 + 6_679_756_800),
+        # A token meets 2 of 8 experts: 2 x 12,879,925,248 x 150 and 2 x 32 x 4096 x 150 x 151.
+        (MIXTRAL, 3_863_977_574_400 + 5_937_561_600),
+        # What a token meets is not known: no value rather than that of all experts.
+        ({name: value for name, value in MIXTRAL.items() if name != "active_parameters"}, None),
+    ],
+    ids=["dense", "mixture", "unknown mixture"],
+)
+def test_flops_and_macs_are_those_by_hand(store: Store, facts: dict[str, str], by_hand: int | None) -> None:
+    model = jobs.NewModel(model_id="m0", engine="vllm", source="x", spec_json=json.dumps({"id": "m0"}))
+    with store.begin() as c:
+        _job(c)
+        job_id = jobs.insert_job(c, dataclasses.replace(new_job("s2"), models=[model]), query_rows(3)).job_id
+        runs.add_facts(c, run_id=run_to_its_end(c, job_id), facts=facts)
+        row = results.results_table(c, job_id).to_pylist()[0]
+    assert (row["prompt_tokens"], row["output_tokens"]) == (100, 50)
+    if by_hand is None:
+        assert (row["flops"], row["macs"]) == (None, None)
+    else:
+        assert row["flops"] == pytest.approx(by_hand, rel=1e-12)
+        assert row["macs"] == pytest.approx(by_hand / 2, rel=1e-12)
+
+
 def test_a_published_figure_stands_beside_the_joules_and_never_among_them(store: Store) -> None:
     stated = {"joules_per_output_token": 0.5, "source": "a paper, table 3"}
     model = jobs.NewModel(

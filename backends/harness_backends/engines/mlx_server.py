@@ -59,9 +59,14 @@ def serve(server: Any, mlx: Any, host: str, port: int, provider: Any, *, key: st
     handler = _handler(server, gauges, key)
     fingerprint = server.get_system_fingerprint()
     ThreadingHTTPServer.request_queue_size = 1024
-    httpd = ThreadingHTTPServer(
-        (host, port), lambda *given: handler(generator, *given, system_fingerprint=fingerprint)
-    )
+    try:
+        httpd = ThreadingHTTPServer(
+            (host, port), lambda *given: handler(generator, *given, system_fingerprint=fingerprint)
+        )
+    except OSError as error:
+        # The generation thread would keep the process alive, and nobody could ask it anything.
+        sys.stderr.write(f"cannot listen on {host}:{port}: {error.strerror}\n")
+        os._exit(1)
     threading.Thread(target=_end_with, args=(generator,), daemon=True).start()
     sys.stderr.write(f"serving on {host}:{port}\n")
     httpd.serve_forever()

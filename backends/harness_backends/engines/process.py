@@ -24,6 +24,11 @@ FIRST_POLL_S = 0.02
 LONGEST_POLL_S = 0.25
 REASON_LINES = 3
 _LOG_TAIL_BYTES = 16_384
+_MEMORY = re.compile(
+    r"out of memory|OutOfMemory|bad_alloc|(failed|unable) to allocate|cannot allocate|(not enough|insufficient) memory",
+    re.IGNORECASE,
+)
+"""Engines write this line first and several that follow from it afterwards."""
 _LOG_PREFIX = re.compile(r"^[\d.:\-T ,+]+\s[A-Z]?\s*")
 
 
@@ -132,7 +137,7 @@ class EngineProcess:
         return f"{how}; its last lines: {tail}" if tail else f"{how} and wrote nothing to {self.log_path}."
 
     def log_tail(self, lines: int = REASON_LINES) -> str:
-        """Return the log's last lines, without their time stamps, joined by ` | `."""
+        """Return the log's last lines, without their time stamps, joined by ` | `; a lack of memory comes first."""
         try:
             with self.log_path.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
@@ -140,7 +145,8 @@ class EngineProcess:
         except OSError:
             return ""
         kept = [_LOG_PREFIX.sub("", line).strip() for line in text.splitlines() if _tells(line)]
-        return " | ".join(kept[-lines:])
+        short = [line for line in kept[:-lines] if _MEMORY.search(line)][-1:]
+        return " | ".join([*short, *kept[-lines:]])
 
     async def _watch(self) -> int:
         if self._process is None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from harness_backends.engines.errors import EngineStartError
 from harness_backends.engines.process import EngineProcess
 from harness_backends.engines.registry import load_engine
 
-from tests.backends.engines.conftest import StartEngine, engine_request
+from tests.backends.engines.conftest import MODEL, StartEngine, engine_request
 
 # A program that ignores SIGTERM and starts a worker that leaves its group: the worst an engine can be.
 STUBBORN = """
@@ -145,6 +147,27 @@ def test_an_engine_that_ends_while_loading_fails_with_its_last_lines(tmp_path: P
     assert message.startswith("The engine did not start: it ended with exit code 1")
     assert "the weights do not fit into memory" in message
     assert "\n" not in message
+
+
+def test_a_lack_of_memory_is_told_before_what_follows_from_it(tmp_path: Path) -> None:
+    words = ["loading", "ggml_aligned_malloc: cannot allocate memory", "no context", "no model", "no server"]
+    script = f"import sys; [print(w, file=sys.stderr) for w in {words}]; sys.exit(1)"
+    plan = EnginePlan("", {}, (sys.executable, "-c", script), ready_url="http://127.0.0.1:9/health")
+    message = start_failure(plan, tmp_path, 10.0)
+    assert message.endswith("cannot allocate memory | no context | no model | no server")
+
+
+@pytest.mark.parametrize(("engine", "source"), [("stub", "none"), ("llamacpp", MODEL)])
+def test_a_port_that_is_taken_meanwhile_is_told(tmp_path: Path, engine: str, source: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        plan = load_engine(engine).prepare(dataclasses.replace(engine_request(source=source), port=port))
+        message = start_failure(plan, tmp_path, 30.0)
+    assert message.startswith("The engine did not start: it ended with exit code 1")
+    assert "bind" in message
+    assert str(port) in message
 
 
 def test_an_engine_that_is_never_ready_fails_at_the_timeout(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_precision_is_what_the_file_is_known_by_and_not_the_type_of_its_embeddin
 
 def test_the_names_of_types_are_those_of_the_format() -> None:
     gguf = pytest.importorskip("gguf")
-    assert _TENSOR_TYPES == {kind.value: kind.name for kind in gguf.GGMLQuantizationType}
+    assert {kind.value: kind.name for kind in gguf.GGMLQuantizationType} == _TENSOR_TYPES
     names = {
         kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in gguf.LlamaFileType
     }

@@ -106,6 +106,11 @@ def test_what_the_engine_was_told_wins_over_what_is_stored() -> None:
     assert precision_of({}, "F16") == "fp16"
 
 
+def compressed(bits: int, kind: str) -> dict[str, Any]:
+    weights = {"num_bits": bits, "type": kind}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": weights}}}
+
+
 @pytest.mark.parametrize(
     ("described", "precision"),
     [
@@ -116,14 +121,8 @@ def test_what_the_engine_was_told_wins_over_what_is_stored() -> None:
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
-        (
-            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4, "type": "int"}}}},
-            "int4",
-        ),
-        (
-            {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}},
-            "fp8",
-        ),
+        (compressed(4, "int"), "int4"),
+        (compressed(8, "float"), "fp8"),
         ({"group_size": 64, "bits": 4, "mode": "affine"}, "int4"),
         ({"group_size": 32, "bits": 4, "mode": "mxfp4"}, "fp4"),
     ],
