@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.conftest import write_job
 from tests.end_to_end.harness_processes import HARNESS, MARK, marked_processes, wait_for
 
 
@@ -41,6 +42,49 @@ def test_the_demo_prints_a_line_per_query_and_totals_that_add_up(tmp_path: Path)
     assert abs(attributed + unattributed - device) <= 1e-9 * device
     assert abs(queries - attributed) <= 1e-9 * device
     assert marked_processes(folder) == []
+
+
+def test_a_job_of_ones_own_shows_its_models_side_by_side(tmp_path: Path) -> None:
+    folder = {"source": "~/models/a-folder", "device": "cpu"}
+    models = [
+        {"id": "on-vllm", "engine": "vllm", "engine_args": {"max_model_len": 2048}, **folder},
+        {"id": "on-mlx", "engine": "mlx", **folder},
+    ]
+    job = write_job(tmp_path, models=models)
+    arguments = ("--job", str(job), "--engine", "stub", "--limit", "2", "--dir", str(tmp_path / "demo"))
+    done = subprocess.run(
+        [*HARNESS, "demo", *arguments], check=False, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    for part in (
+        "on-vllm",
+        "on-mlx",
+        "4 of 4 queries answered",
+        "time_to_first_token_seconds",
+        "Absent:",
+        "J outside them",
+    ):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--job", "nowhere.yaml"), "there is no such job file"),
+        (("--job", "x", "--engine", "llamacpp"), "--engine"),
+    ],
+)
+def test_a_demo_of_a_wrong_job_makes_nothing(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+    done = subprocess.run(
+        [*HARNESS, "demo", "--dir", str(tmp_path / "demo"), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
