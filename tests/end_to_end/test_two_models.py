@@ -31,11 +31,11 @@ def test_an_agent_changes_models_once_and_keeps_their_joules_apart(
     ]
     harness.start_coordinator()
     harness.start_agent()
-    job = write_job(tmp_path, models=models, queries=12, sampling={"temperature": 0, "max_output_tokens": 6})
+    job = write_job(tmp_path, models=models, queries=4, sampling={"temperature": 0, "max_output_tokens": 4})
     detail = harness.wait_until_over(harness.submit(job))
     assert detail["summary"]["state"] == "done"
     rows = harness.results(detail["summary"]["job_id"])
-    assert len(rows) == 24
+    assert len(rows) == 8
     by_model = {m["id"]: [row for row in rows if row["model_id"] == m["id"]] for m in models}
     first, second = sorted(by_model.values(), key=lambda group: min(row["start_ns"] for row in group))
     assert max(row["end_ns"] for row in first) < min(row["start_ns"] for row in second), (
