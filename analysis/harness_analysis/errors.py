@@ -13,3 +13,7 @@ class OutcomesError(AnalysisError):
 
 class RoutingError(AnalysisError):
     """A router or a setting of one that makes no sense on these outcomes."""
+
+
+class EmbeddingError(AnalysisError):
+    """Texts that cannot be turned into vectors, or an embedding that is not installed or not known."""

@@ -124,8 +124,8 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
 def fit(unit: str, name: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
     """Fit one router on all of OUTCOMES and write it to a file."""
     with plain_failures():
+        from harness_analysis.embedding import embedder
         from harness_analysis.routing.catalogue import make_router
-        from harness_analysis.routing.embedding import embedder
         from harness_analysis.routing.saved import fit_router
 
         matrix = open_source(**source).matrix(unit)
@@ -200,9 +200,9 @@ def thresholds(
     check_output(output)
     check_figure(plot)
     with plain_failures():
+        from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
         from harness_analysis.routing.catalogue import make_router
-        from harness_analysis.routing.embedding import embedder
         from harness_analysis.routing.saved import fit_router
         from harness_analysis.routing.tables import threshold_table
 
@@ -234,8 +234,8 @@ def run_evaluation(
     **source: Any,
 ) -> Evaluation:
     """Open outcomes, split them and evaluate routers by name."""
+    from harness_analysis.embedding import embedder
     from harness_analysis.routing.catalogue import make_router
-    from harness_analysis.routing.embedding import embedder
     from harness_analysis.routing.evaluation import evaluate as evaluate_routers
 
     names = [name.strip() for name in routers.split(",") if name.strip()]

@@ -118,7 +118,7 @@ def hybrid(
     check_output(output)
     with plain_failures():
         import pyarrow as pa
-        from harness_analysis.routing.embedding import embedder
+        from harness_analysis.embedding import embedder
         from harness_analysis.routing.hybrid_pair import evaluate_pair
 
         matrix = open_source(**source).matrix(unit)
@@ -167,8 +167,8 @@ def mess_plus(
     with plain_failures():
         import numpy as np
         import pyarrow as pa
+        from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
-        from harness_analysis.routing.embedding import embedder
         from harness_analysis.routing.mess_plus import run_mess_plus
 
         matrix = open_source(**source).matrix(unit)
@@ -261,8 +261,8 @@ def replay(
         )
     counts = _servers(servers)
     with plain_failures():
+        from harness_analysis.embedding import embedder
         from harness_analysis.routing.catalogue import make_router
-        from harness_analysis.routing.embedding import embedder
         from harness_analysis.routing.saved import fit_router
         from harness_analysis.traffic_tables import (
             replay_curve_figure,

@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 import pytest
+from harness_analysis.embedding import TfidfEmbedder
 from harness_analysis.errors import RoutingError
 from harness_analysis.routing import cascade, hybrid, mess_plus
-from harness_analysis.routing.embedding import TfidfEmbedder
 
 from tests.analysis.routing_worlds import topic_world
 

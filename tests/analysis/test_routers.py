@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness_analysis.errors import RoutingError
+from harness_analysis.embedding import SentenceEmbedder, TfidfEmbedder, embedder
+from harness_analysis.errors import EmbeddingError, RoutingError
 from harness_analysis.outcomes import open_outcomes
 from harness_analysis.routing import Queries, Router
 from harness_analysis.routing.catalogue import ROUTERS, make_router
 from harness_analysis.routing.choosing import best, prices_to_try, smallest_viable, willing_to_pay
-from harness_analysis.routing.embedding import SentenceEmbedder, TfidfEmbedder, embedder
 from harness_analysis.routing.evaluation import Evaluation, evaluate
 from harness_analysis.routing.nearest import KMeansClusters, KNearest, best_k
 from harness_analysis.routing.saved import fit_router, load_router
@@ -161,9 +161,9 @@ def test_what_cannot_be_routed_is_refused(tmp_path: Path) -> None:
         fit_router(make_router("oracle"), TfidfEmbedder(), world)
     with pytest.raises(RoutingError, match="needs the answers"):
         make_router("oracle").scores(Queries(vectors))
-    with pytest.raises(RoutingError, match="have no text"):
+    with pytest.raises(EmbeddingError, match="have no text"):
         TfidfEmbedder().fit(["", " "])
-    with pytest.raises(RoutingError, match="is not known"):
+    with pytest.raises(EmbeddingError, match="is not known"):
         embedder("word2vec")
     (tmp_path / "other").write_bytes(b"no pickle")
     with pytest.raises(RoutingError, match="no router is in it"):
@@ -177,7 +177,7 @@ def test_what_cannot_be_routed_is_refused(tmp_path: Path) -> None:
 def test_sentence_transformers_are_used_or_their_absence_is_said() -> None:
     words = SentenceEmbedder()
     if importlib.util.find_spec("sentence_transformers") is None:
-        with pytest.raises(RoutingError, match=r"joule-harness\[embeddings\]"):
+        with pytest.raises(EmbeddingError, match=r"joule-harness\[embeddings\]"):
             words.fit([])
         return
     first, near, far = words.embed(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness_analysis.embedding import Embedder
 from harness_analysis.metrics.bootstrap import Interval, interval, resampled_means
 from harness_analysis.metrics.cost_quality import aiq, quality_at, zero_router
 from harness_analysis.metrics.deferral import DeferralCurve, budgeted_choices, budgets_of, curve_of
@@ -23,7 +24,6 @@ from harness_analysis.routing.choosing import (
     smallest_viable,
     willing_to_pay,
 )
-from harness_analysis.routing.embedding import Embedder
 from harness_analysis.routing.fixed import Heuristic
 from harness_analysis.routing.router import Queries, Router
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from harness_analysis.embedding import Embedder
 from harness_analysis.metrics.bootstrap import statistic_interval
 from harness_analysis.metrics.model_pair import quality_drop, routing_rate_curve
 from harness_analysis.outcomes.matrix import OutcomeMatrix
-from harness_analysis.routing.embedding import Embedder
 from harness_analysis.routing.hybrid import CALIBRATION_QUERIES, HybridRouter, Label, calibrate_threshold
 
 LABELS: tuple[Label, ...] = ("deterministic", "probabilistic", "transformed")

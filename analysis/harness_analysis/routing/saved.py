@@ -6,10 +6,10 @@ import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness_analysis.embedding import Embedder
 from harness_analysis.errors import RoutingError
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.choosing import best, smallest_viable, willing_to_pay
-from harness_analysis.routing.embedding import Embedder
 from harness_analysis.routing.router import Queries, Router
 
 _KIND = "joule-harness router 1"
