@@ -17,3 +17,11 @@ class RoutingError(AnalysisError):
 
 class EmbeddingError(AnalysisError):
     """Texts that cannot be turned into vectors, or an embedding that is not installed or not known."""
+
+
+class DatasetError(AnalysisError):
+    """A file, a mapping or a step that cannot make a dataset; the message names file, row and field."""
+
+
+class HubError(AnalysisError):
+    """A data set of a hub that cannot be reached from here."""

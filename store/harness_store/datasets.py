@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, func, select, update
 
 from harness_store.errors import DuplicateDatasetError, UnknownDatasetError
 from harness_store.models import Dataset, Query
 from harness_store.models.base import storable
-from harness_store.rows import as_row, chunks, insert_absent
+from harness_store.prompts import content_hash, prompt_text
+from harness_store.rows import as_row, chunks, insert_absent, insert_into, table_of
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]|/(?=[A-Za-z0-9])){0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,11 @@ class QueryRow:
     reference: str | None = None
     domain: str | None = None
     extra_json: str | None = None
+    origin: str | None = None
+    """The set it comes from, where that is known for each row."""
+    licence: str | None = None
+    content_hash: str | None = None
+    """Of the prompt; made when the row is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,50 @@ class DatasetRow:
     content_hash: str
     row_count: int
     created_realtime_ns: int
+    licence: str | None = None
+    parent: str | None = None
+    """Name of the dataset it was cleaned or split from."""
+    owner: str | None = None
+    """Who imported it, as their certificate says; None where there is no TLS."""
+    mapping_json: str | None = None
+    report_json: str | None = None
+    """What the import, the cleaning or the split counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDataset:
+    """A dataset to be imported under a name."""
+
+    name: str
+    origin: str
+    now_ns: int
+    """Realtime."""
+    licence: str | None = None
+    parent: str | None = None
+    owner: str | None = None
+    mapping_json: str | None = None
+    report_json: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A dataset as stored; `is_new` is False where the same rows were there under the name already."""
+
+    dataset: DatasetRow
+    is_new: bool
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a command line or a job file could not carry.
+
+    Raises:
+        ValueError: it is empty, too long, or holds other characters.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a dataset: letters, digits, `.`, `_`, `-` and `/` between parts are taken,"
+            " at most 200, for example wildchat/train"
+        )
 
 
 def store_rows(
@@ -55,25 +109,61 @@ def store_rows(
         ValueError: no queries, or an id that is there twice.
         DuplicateDatasetError: the name belongs to other queries.
     """
-    if not rows:
-        raise ValueError("a dataset needs at least one query")
-    seen: set[str] = set()
-    for row in rows:
-        if row.query_id in seen:
-            raise ValueError(f"the query id {row.query_id!r} is there twice; each query needs its own")
-        seen.add(row.query_id)
-    content_hash = _hash(rows)
-    dataset_id = content_hash[:16] if name is None else f"{name}-{content_hash[:8]}"
-    row = DatasetRow(dataset_id, name, origin, content_hash, len(rows), now_ns)
     if name is not None:
-        there = connection.execute(select(Dataset.content_hash).where(Dataset.name == name)).scalar()
-        if there is not None and there != content_hash:
-            raise DuplicateDatasetError(
-                f"a dataset named {name!r} exists with other queries; choose another name"
-            )
+        return import_rows(connection, NewDataset(name, origin, now_ns), chunks(rows)).dataset
+    tally = _Tally()
+    tally.add(rows)
+    whole = tally.finish()
+    row = DatasetRow(whole[:16], None, origin, whole, len(rows), now_ns)
     if insert_absent(connection, Dataset, as_row(row)):
-        _insert_queries(connection, dataset_id, rows)
+        for chunk in chunks(rows):
+            _insert_queries(connection, row.dataset_id, chunk)
     return row
+
+
+def import_rows(connection: Connection, new: NewDataset, batches: Iterable[Sequence[QueryRow]]) -> Imported:
+    """Store queries under a name as they come, so that a million of them never lie in memory.
+
+    The same rows under the same name are there once, however often they are imported.
+
+    Args:
+        connection: in a transaction; when this raises, the caller rolls it back.
+        new: the dataset's name, and where it is from.
+        batches: queries with ordinals from 0; a batch is some thousand rows.
+
+    Raises:
+        ValueError: no queries, an id that is there twice, or a name that cannot be one.
+        DuplicateDatasetError: the name belongs to other queries.
+    """
+    check_name(new.name)
+    there = connection.execute(select_dataset(new.name)).first()
+    dataset_id = f"{new.name}-{secrets.token_hex(4)}"
+    row = DatasetRow(dataset_id, row_count=0, content_hash="", created_realtime_ns=new.now_ns, **_about(new))
+    if there is None and not _claim(connection, row):
+        raise DuplicateDatasetError(f"a dataset named {new.name!r} was imported at this moment by another")
+    tally = _Tally()
+    for batch in batches:
+        tally.add(batch)
+        if there is None:
+            _insert_queries(connection, dataset_id, batch)
+    whole = tally.finish()
+    if there is not None:
+        if there.content_hash != whole:
+            raise DuplicateDatasetError(
+                f"a dataset named {new.name!r} exists with other queries; choose another name"
+            )
+        return Imported(DatasetRow(**there._mapping), is_new=False)
+    made = replace(row, row_count=tally.count, content_hash=whole)
+    connection.execute(
+        update(Dataset).where(Dataset.dataset_id == dataset_id),
+        {"row_count": made.row_count, "content_hash": made.content_hash},
+    )
+    return Imported(made, is_new=True)
+
+
+def select_dataset(name: str) -> Select[tuple[object, ...]]:
+    """Return the query for the dataset of a name, with the columns of `DatasetRow`."""
+    return select(*(getattr(Dataset, f.name) for f in fields(DatasetRow))).where(Dataset.name == name)
 
 
 def find_dataset(connection: Connection, name: str) -> DatasetRow:
@@ -82,34 +172,73 @@ def find_dataset(connection: Connection, name: str) -> DatasetRow:
     Raises:
         UnknownDatasetError: there is none.
     """
-    query = select(*Dataset.__table__.columns).where(Dataset.name == name)
-    found = connection.execute(query).first()
+    found = connection.execute(select_dataset(name)).first()
     if found is None:
         known = connection.execute(
-            select(Dataset.name).where(Dataset.name.is_not(None)).order_by(Dataset.name)
+            select(Dataset.name).where(Dataset.name.is_not(None)).order_by(Dataset.name).limit(21)
         )
-        names = ", ".join(row.name for row in known) or "none is imported"
-        raise UnknownDatasetError(f"no dataset is named {name!r} ({names})")
+        names = [row.name for row in known]
+        shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or "none is imported"
+        raise UnknownDatasetError(f"no dataset is named {name!r} ({shown})")
     return DatasetRow(**found._mapping)
 
 
-def queries(connection: Connection, dataset_id: str, limit: int | None = None) -> Iterator[QueryRow]:
-    """Yield the first `limit` queries of a dataset in its order, all when None."""
+def queries(
+    connection: Connection, dataset_id: str, limit: int | None = None, *, first: int = 0
+) -> Iterator[QueryRow]:
+    """Yield `limit` queries of a dataset in its order from the ordinal `first`, all when None."""
     columns = [getattr(Query, name) for name in QueryRow.__dataclass_fields__]
     query = select(*columns).where(Query.dataset_id == dataset_id).order_by(Query.ordinal).limit(limit)
+    if first:
+        query = query.where(Query.ordinal >= first)
     for row in connection.execute(query):
-        yield QueryRow(**row._mapping)
+        yield QueryRow(*row)
 
 
-def _hash(rows: Sequence[QueryRow]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr(_values(row)).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+class _Tally:
+    """Counts and hashes rows, and sees that each has its own id."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._seen: set[str] = set()
+        self._digest = hashlib.sha256()
+
+    def add(self, rows: Sequence[QueryRow]) -> None:
+        for row in rows:
+            if row.query_id in self._seen:
+                raise ValueError(f"the query id {row.query_id!r} is there twice; each query needs its own")
+            self._seen.add(row.query_id)
+            self._digest.update(repr(_hashed(row)).encode("utf-8", "surrogatepass"))
+        self.count += len(rows)
+
+    def finish(self) -> str:
+        if not self.count:
+            raise ValueError("a dataset needs at least one query")
+        return self._digest.hexdigest()
 
 
-def _values(row: QueryRow) -> tuple[object, ...]:
-    return (row.query_id, row.ordinal, row.text, row.messages_json, row.reference, row.domain, row.extra_json)
+def _claim(connection: Connection, row: DatasetRow) -> bool:
+    """Insert a dataset without its queries; return False where another transaction took its name first."""
+    absent = insert_into(connection.dialect.name, table_of(Dataset)).on_conflict_do_nothing()
+    return connection.execute(absent.returning(Dataset.dataset_id), as_row(row)).first() is not None
+
+
+def _about(new: NewDataset) -> dict[str, str | None]:
+    return {f.name: getattr(new, f.name) for f in fields(new) if f.name != "now_ns"}
+
+
+def _hashed(row: QueryRow) -> tuple[object, ...]:
+    """Return what a dataset's hash is made of; rows without an origin hash as they did before there was one."""
+    whole = (
+        row.query_id,
+        row.ordinal,
+        row.text,
+        row.messages_json,
+        row.reference,
+        row.domain,
+        row.extra_json,
+    )
+    return whole if row.origin is None and row.licence is None else (*whole, row.origin, row.licence)
 
 
 def _insert_queries(connection: Connection, dataset_id: str, rows: Sequence[QueryRow]) -> None:
@@ -118,6 +247,28 @@ def _insert_queries(connection: Connection, dataset_id: str, rows: Sequence[Quer
     columns = ("dataset_id", *QueryRow.__dataclass_fields__)
     marks = ", ".join([mark] * len(columns))
     statement = f"INSERT INTO queries ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
-    for chunk in chunks(rows):
-        values = [(dataset_id, *(storable(value) for value in _values(row))) for row in chunk]
+    values = [
+        (
+            dataset_id,
+            storable(row.query_id),
+            row.ordinal,
+            storable(row.text),
+            storable(row.messages_json),
+            storable(row.reference),
+            storable(row.domain),
+            storable(row.extra_json),
+            storable(row.origin),
+            storable(row.licence),
+            row.content_hash or content_hash(prompt_text(row.text, row.messages_json)),
+        )
+        for row in rows
+    ]
+    if values:
         connection.exec_driver_sql(statement, values)
+
+
+def count_rows(connection: Connection, dataset_id: str) -> int:
+    """Return how many queries are stored of a dataset."""
+    return connection.execute(
+        select(func.count()).select_from(Query).where(Query.dataset_id == dataset_id)
+    ).scalar_one()

@@ -43,6 +43,14 @@ class DuplicateDatasetError(StoreError, ValueError):
     """A dataset of this name exists with other rows."""
 
 
+class DatasetInUseError(StoreError):
+    """A dataset that jobs asked their queries from cannot be dropped."""
+
+
+class NotOwnerError(StoreError):
+    """The dataset was imported by somebody else."""
+
+
 class RemovedAgentError(StoreError):
     """The agent was removed from the fleet and may not come back under its id."""
 

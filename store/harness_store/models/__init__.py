@@ -3,7 +3,7 @@
 from harness_store.models.base import Base
 from harness_store.models.energy import Evaluation, Measurement, RunEnergy, TaskHost
 from harness_store.models.fleet import Agent, AgentBoot, ClockOffset, Device, Source
-from harness_store.models.jobs import Dataset, Job, JobModel, Model, Query, Task
+from harness_store.models.jobs import Dataset, Embedding, Job, JobModel, Model, Query, Task
 from harness_store.models.journal import Event, Meta
 from harness_store.models.runs import Baseline, Generation, Run
 from harness_store.models.samples import ARROW_ZSTD, PACKED, Samples1Hz, SampleSegment
@@ -20,6 +20,7 @@ __all__ = [
     "ClockOffset",
     "Dataset",
     "Device",
+    "Embedding",
     "Evaluation",
     "Event",
     "Generation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from harness_store.models.base import Base, TextKey
@@ -36,6 +36,15 @@ class Dataset(Base):
     content_hash: Mapped[str]
     row_count: Mapped[int]
     created_realtime_ns: Mapped[int]
+    licence: Mapped[str | None]
+    parent: Mapped[str | None]
+    """Name of the dataset it was cleaned or split from."""
+    owner: Mapped[str | None]
+    """Subject of the certificate it was imported with."""
+    mapping_json: Mapped[str | None]
+    """How the columns of its files became queries."""
+    report_json: Mapped[str | None]
+    """What the import, the cleaning or the split counted."""
 
 
 class Query(Base):
@@ -51,8 +60,25 @@ class Query(Base):
     reference: Mapped[str | None]
     domain: Mapped[str | None]
     extra_json: Mapped[str | None]
+    origin: Mapped[str | None]
+    """The set that the query comes from; a dataset may hold queries of several."""
+    licence: Mapped[str | None]
+    content_hash: Mapped[str | None]
+    """Of all that is asked, the whole conversation included: see `harness_store.prompts`."""
 
     __table_args__ = (Index(None, "dataset_id", "ordinal"),)
+
+
+class Embedding(Base):
+    """A text as a vector, computed once for each model."""
+
+    __tablename__ = "embeddings"
+
+    model: Mapped[TextKey]
+    """The embedding model's identity, weights and settings included."""
+    content_hash: Mapped[TextKey]
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    """float32, little-endian, of unit length."""
 
 
 class Job(Base):
@@ -80,7 +106,7 @@ class Job(Base):
     finished_realtime_ns: Mapped[int | None]
     reason: Mapped[str | None]
 
-    __table_args__ = (Index(None, "state"),)
+    __table_args__ = (Index(None, "state"), Index(None, "dataset_id"))
 
 
 class JobModel(Base):
