@@ -30,6 +30,10 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "submit": ("harness_cli.submit:submit", "Submit a job file; prints the job id."),
         "jobs": ("harness_cli.jobs:jobs", "List jobs."),
         "job": ("harness_cli.jobs:job", "Show, watch, cancel or retry one job."),
+        "dataset": (
+            "harness_cli.dataset:dataset",
+            "Import, clean, split, describe and export sets of queries.",
+        ),
         "models": ("harness_cli.models:models", "List known models, and which are here; convert weights."),
     },
     "Numbers": {
@@ -104,6 +108,8 @@ _EXTRA_OF = {
     "sklearn": "analysis",
     "scipy": "analysis",
     "matplotlib": "analysis",
+    "faiss": "analysis",
+    "py3langid": "analysis",
 }
 
 

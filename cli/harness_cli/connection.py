@@ -13,12 +13,13 @@ import grpc
 from harness_agent.enrolment import Credentials, renew, tls_options
 from harness_agent.errors import EnrolmentError
 from harness_coordinator.settings import DEFAULT_LISTEN, MAX_MESSAGE_BYTES
-from harness_proto.v1 import jobs_pb2_grpc
+from harness_proto.v1 import datasets_pb2_grpc, jobs_pb2_grpc
 
 from harness_cli.failure import Failure, bad_input, unreachable, work_failed
 
 CALL_TIMEOUT_S = 30.0
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
 
 
 def coordinator_option(command: F) -> F:
@@ -113,6 +114,19 @@ def open_channel(address: str, options: list[tuple[str, Any]]) -> grpc.Channel:
 @contextlib.contextmanager
 def jobs_stub(address: str) -> Iterator[jobs_pb2_grpc.JobsStub]:
     """Open a channel to the coordinator's Jobs service; gRPC errors become plain failures."""
+    with _stub(address, jobs_pb2_grpc.JobsStub) as stub:
+        yield stub
+
+
+@contextlib.contextmanager
+def datasets_stub(address: str) -> Iterator[datasets_pb2_grpc.DatasetsStub]:
+    """Open a channel to the coordinator's Datasets service; gRPC errors become plain failures."""
+    with _stub(address, datasets_pb2_grpc.DatasetsStub) as stub:
+        yield stub
+
+
+@contextlib.contextmanager
+def _stub(address: str, kind: Callable[[grpc.Channel], S]) -> Iterator[S]:
     if ":" not in address:
         raise bad_input(f"--coordinator takes HOST:PORT, not {address!r}")
     options = [
@@ -122,7 +136,7 @@ def jobs_stub(address: str) -> Iterator[jobs_pb2_grpc.JobsStub]:
     ]
     with open_channel(address, options) as channel:
         try:
-            yield jobs_pb2_grpc.JobsStub(channel)
+            yield kind(channel)
         except grpc.RpcError as error:
             raise explain(error, address) from error
 

@@ -30,6 +30,11 @@ RPC_ROLES: Mapping[str, frozenset[str]] = {
     "/harness.v1.Jobs/ListAgents": _PEOPLE,
     "/harness.v1.Jobs/Results": _PEOPLE,
     "/harness.v1.Jobs/Samples": _PEOPLE,
+    "/harness.v1.Datasets/Import": frozenset({SUBMITTER}),
+    "/harness.v1.Datasets/Drop": frozenset({SUBMITTER}),
+    "/harness.v1.Datasets/List": _PEOPLE,
+    "/harness.v1.Datasets/Show": _PEOPLE,
+    "/harness.v1.Datasets/Rows": _PEOPLE,
 }
 """An RPC that is not named here is refused to everybody."""
 

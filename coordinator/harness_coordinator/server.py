@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
-from harness_proto.v1 import fleet_pb2_grpc, jobs_pb2_grpc
+from harness_proto.v1 import datasets_pb2_grpc, fleet_pb2_grpc, jobs_pb2_grpc
 from harness_store.database import Store, open_store
 
 from harness_coordinator.authority import Authority, ServerFiles
+from harness_coordinator.datasets_service import DatasetsService
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.enrolment import MAX_REQUEST_BYTES, MAX_TOGETHER, Enrolment, EnrolmentService
 from harness_coordinator.fleet_service import FleetService
@@ -108,6 +109,9 @@ async def _serve(
     )
     jobs_pb2_grpc.add_JobsServicer_to_server(
         JobsService(store=store, writes=writes, sessions=sessions, dispatcher=dispatcher), server
+    )
+    datasets_pb2_grpc.add_DatasetsServicer_to_server(
+        DatasetsService(store=store, writes=writes, gate=gate), server
     )
     address = _bind(server, settings.listen, files, clients_have_certificates=True)
     servers = [server]

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
-from sqlalchemy import Connection, Select, func, select, update
+from sqlalchemy import Connection, Select, select, update
 
 from harness_store.errors import DuplicateDatasetError, UnknownDatasetError
 from harness_store.models import Dataset, Query
@@ -166,6 +166,18 @@ def select_dataset(name: str) -> Select[tuple[object, ...]]:
     return select(*(getattr(Dataset, f.name) for f in fields(DatasetRow))).where(Dataset.name == name)
 
 
+def rows_hash(batches: Iterable[Sequence[QueryRow]]) -> str:
+    """Return the content hash that rows would have as a dataset.
+
+    Raises:
+        ValueError: no queries, or an id that is there twice.
+    """
+    tally = _Tally()
+    for batch in batches:
+        tally.add(batch)
+    return tally.finish()
+
+
 def find_dataset(connection: Connection, name: str) -> DatasetRow:
     """Return the dataset that was imported under a name.
 
@@ -265,10 +277,3 @@ def _insert_queries(connection: Connection, dataset_id: str, rows: Sequence[Quer
     ]
     if values:
         connection.exec_driver_sql(statement, values)
-
-
-def count_rows(connection: Connection, dataset_id: str) -> int:
-    """Return how many queries are stored of a dataset."""
-    return connection.execute(
-        select(func.count()).select_from(Query).where(Query.dataset_id == dataset_id)
-    ).scalar_one()

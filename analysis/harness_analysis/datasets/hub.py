@@ -27,7 +27,7 @@ def read_hub(name: str, split: str = DEFAULT_SPLIT) -> Iterator[Record]:
         library: Any = importlib.import_module("datasets")
     except ImportError:
         raise DatasetError(
-            f"{name}: reading from the Hugging Face hub needs the package datasets:"
+            f"hub:{name}: reading from the Hugging Face hub needs the package datasets:"
             " pip install 'joule-harness[hub]', or download the files and import them"
         ) from None
     path, _, configuration = name.partition(":")

@@ -25,11 +25,13 @@ class SentenceEmbedder:
         max_tokens: longer texts are cut, the model's own limit when None.
         whole: longer texts are not cut but embedded in windows whose mean is taken: two texts that differ only behind
             the limit (a passage with two questions) would have equal vectors otherwise.
+        device: where the model runs; None is an accelerator where torch finds one.
     """
 
     path: str | None = None
     max_tokens: int | None = None
     whole: bool = False
+    device: str | None = "cpu"
     name: str = "minilm"
     _model: Any = field(default=None, repr=False)
 
@@ -54,7 +56,7 @@ class SentenceEmbedder:
                 f"embedding minilm needs {error.name}: pip install 'joule-harness[embeddings]',"
                 " or use --embedding tfidf"
             ) from None
-        self._model = library.SentenceTransformer(path, device="cpu")
+        self._model = library.SentenceTransformer(path, device=self.device)
         if self.max_tokens is not None:
             self._model.max_seq_length = self.max_tokens
 
