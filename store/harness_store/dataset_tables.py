@@ -107,7 +107,7 @@ def drop_dataset(connection: Connection, name: str, *, by: str | None = None) ->
 def children(connection: Connection, name: str) -> dict[str, int]:
     """Return the datasets that were made from one, with their numbers of rows."""
     query = select(Dataset.name, func.coalesce(Dataset.row_count, 0)).where(Dataset.parent == name)
-    return {row[0]: int(row[1]) for row in connection.execute(query.order_by(Dataset.name))}
+    return {str(row[0]): int(row[1]) for row in connection.execute(query.order_by(Dataset.name))}
 
 
 def _strings(batch: pa.RecordBatch, name: str) -> list[str | None]:

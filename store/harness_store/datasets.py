@@ -7,8 +7,9 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, select, update
 
 from harness_store.errors import DuplicateDatasetError, UnknownDatasetError
 from harness_store.models import Dataset, Query
@@ -161,7 +162,7 @@ def import_rows(connection: Connection, new: NewDataset, batches: Iterable[Seque
     return Imported(made, is_new=True)
 
 
-def select_dataset(name: str) -> Select[tuple[object, ...]]:
+def select_dataset(name: str) -> Any:
     """Return the query for the dataset of a name, with the columns of `DatasetRow`."""
     return select(*(getattr(Dataset, f.name) for f in fields(DatasetRow))).where(Dataset.name == name)
 
@@ -235,7 +236,7 @@ def _claim(connection: Connection, row: DatasetRow) -> bool:
     return connection.execute(absent.returning(Dataset.dataset_id), as_row(row)).first() is not None
 
 
-def _about(new: NewDataset) -> dict[str, str | None]:
+def _about(new: NewDataset) -> dict[str, Any]:
     return {f.name: getattr(new, f.name) for f in fields(new) if f.name != "now_ns"}
 
 

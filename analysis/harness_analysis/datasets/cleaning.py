@@ -120,9 +120,8 @@ def _runs(steps: Steps, vectors: PromptVectors | None) -> list[tuple[str, Callab
 
 
 def _with_reference(table: pa.Table, progress: Callable[[int], None]) -> dict[str, Any]:
-    references = pc.utf8_trim_whitespace(table.column("reference").fill_null(""))
     progress(table.num_rows)
-    return {"stays": np.asarray(pc.greater(pc.utf8_length(references), 0))}
+    return {"stays": has_reference(table)}
 
 
 def _not_longer(table: pa.Table, progress: Callable[[int], None], limit: int) -> dict[str, Any]:
@@ -194,10 +193,16 @@ def prompt_vectors(
     return made if made is not None else np.empty((0, 0), dtype=np.float32)
 
 
+def has_reference(table: pa.Table) -> Mask:
+    """Return whether each row has a reference answer that is more than white space, shape (n,)."""
+    trimmed = pc.call_function("utf8_trim_whitespace", [table.column("reference").fill_null("")])
+    return _characters(trimmed) > 0
+
+
 def prompt_lengths(table: pa.Table) -> IntArray:
     """Return the characters of each row's prompt, all turns of a conversation included, shape (n,)."""
-    lengths = np.asarray(pc.utf8_length(table.column("text"))).astype(np.int64)
-    conversations = np.flatnonzero(np.asarray(pc.is_valid(table.column("messages_json"))))
+    lengths = _characters(table.column("text"))
+    conversations = np.flatnonzero(table.column("messages_json").is_valid().to_numpy())
     if len(conversations):
         rows = table.select(["text", "messages_json"]).take(pa.array(conversations))
         at = 0
@@ -205,6 +210,10 @@ def prompt_lengths(table: pa.Table) -> IntArray:
             lengths[conversations[at : at + batch.num_rows]] = [len(prompt) for prompt in prompts(batch)]
             at += batch.num_rows
     return lengths
+
+
+def _characters(column: pa.ChunkedArray) -> IntArray:
+    return pc.call_function("utf8_length", [column]).to_numpy().astype(np.int64)
 
 
 def _groups_report(table: pa.Table, groups: IntArray) -> dict[str, Any]:

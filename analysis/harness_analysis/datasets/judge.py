@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from harness_analysis.errors import DatasetError
 
@@ -30,9 +30,9 @@ def load_judge(name: str) -> QueryJudge:
     if not module or not attribute:
         raise DatasetError(f"a judge is named MODULE:CALLABLE, not {name!r}")
     try:
-        judge = getattr(importlib.import_module(module), attribute)
+        judge: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise DatasetError(f"the judge {name} cannot be loaded: {error}") from None
     if not callable(judge):
         raise DatasetError(f"the judge {name} cannot be called")
-    return judge
+    return cast(QueryJudge, judge)

@@ -19,6 +19,7 @@ AnswerForm = Literal["text", "letter", "index", "number", "choice", "after-hashe
 PLAIN = "plain"
 """The mapping of files that have our own names already: id, query, messages, reference, domain."""
 
+_PACKAGE = "harness_analysis.datasets"
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
 
 
@@ -89,7 +90,7 @@ class Mapping(BaseModel):
 
 def shipped_mappings() -> list[str]:
     """Return the names of the mappings that come with this package."""
-    folder = resources.files(__package__) / "mappings"
+    folder = resources.files(_PACKAGE) / "mappings"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
@@ -100,7 +101,7 @@ def load_mapping(name: str) -> Mapping:
         DatasetError: no such mapping or file, or a key that is not known.
     """
     if name in shipped_mappings():
-        text = (resources.files(__package__) / "mappings" / f"{name}.yaml").read_text(encoding="utf-8")
+        text = (resources.files(_PACKAGE) / "mappings" / f"{name}.yaml").read_text(encoding="utf-8")
         return _parse(text, f"mapping {name}")
     path = Path(name)
     if path.suffix.lower() not in {".yaml", ".yml"}:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from harness_analysis.datasets.cleaning import prompt_lengths
+from harness_analysis.datasets.cleaning import has_reference, prompt_lengths
 from harness_analysis.datasets.duplicates import IntArray, same_prompt_groups
 
 GROUPINGS = ("all", "origin", "domain", "split", "turns")
@@ -25,8 +24,7 @@ def dataset_statistics(table: pa.Table) -> list[dict[str, Any]]:
         table: columns of `harness_store.dataset_tables.ROWS_SCHEMA`, at least one row.
     """
     lengths = prompt_lengths(table)
-    references = pc.utf8_trim_whitespace(table.column("reference").fill_null(""))
-    with_reference = np.asarray(pc.greater(pc.utf8_length(references), 0))
+    with_reference = has_reference(table)
     duplicate = same_prompt_groups(table) != np.arange(table.num_rows)
     rows: list[dict[str, Any]] = []
     for grouping in GROUPINGS:
@@ -54,7 +52,7 @@ def user_turns(table: pa.Table) -> IntArray:
     """Return how often the user speaks in each row, shape (n,)."""
     turns = np.ones(table.num_rows, dtype=np.int64)
     messages = table.column("messages_json")
-    rows = np.flatnonzero(np.asarray(pc.is_valid(messages)))
+    rows = np.flatnonzero(messages.is_valid().to_numpy())
     for row in rows:
         spoken = json.loads(messages[int(row)].as_py())
         turns[row] = sum(message["role"] == "user" for message in spoken)
