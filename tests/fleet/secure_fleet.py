@@ -15,7 +15,7 @@ from harness_agent.enrolment import Credentials, enrol, tls_options
 from harness_cli.token import seconds
 from harness_coordinator.authority import Authority
 from harness_coordinator.tokens import new_token
-from harness_proto.v1 import fleet_pb2, jobs_pb2
+from harness_proto.v1 import datasets_pb2, fleet_pb2, jobs_pb2
 from harness_store import credentials
 from harness_store.database import open_store
 
@@ -24,6 +24,7 @@ from tests.end_to_end.harness_processes import HARNESS, Harness, wait_for
 SERVICES = {
     "Fleet": fleet_pb2.DESCRIPTOR.services_by_name["Fleet"],
     "Jobs": jobs_pb2.DESCRIPTOR.services_by_name["Jobs"],
+    "Datasets": datasets_pb2.DESCRIPTOR.services_by_name["Datasets"],
 }
 ALL_RPCS = [f"/harness.v1.{name}/{m.name}" for name, service in SERVICES.items() for m in service.methods]
 

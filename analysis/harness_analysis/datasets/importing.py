@@ -73,6 +73,7 @@ def import_batches(
     """
     rows: list[QueryRow] = []
     seen: dict[str, str] = {}
+    sources = list(sources)
     for source in sources:
         report.sources.append(source)
         origin = origin_of(source)
@@ -88,7 +89,7 @@ def import_batches(
             except RowError as error:
                 _skip(report, f"{source} {record.place}: {error}", on_error)
                 continue
-            seen[row.query_id] = record.place
+            seen[row.query_id] = record.place if len(sources) == 1 else f"{source} {record.place}"
             report.rows_imported += 1
             report.without_reference += row.reference is None
             rows.append(row)
@@ -100,8 +101,9 @@ def import_batches(
         yield as_batch(rows)
         progress(len(rows))
     if not report.rows_imported:
-        skipped = f": all {report.rows_skipped} rows were skipped, the first: {report.skipped[0]}"
-        what = skipped if report.rows_skipped else ", there is no row in it"
+        what = ", there is no row in it"
+        if report.rows_skipped:
+            what = f": all {report.rows_skipped} rows were skipped, the first: {report.skipped[0]}"
         raise DatasetError(f"{', '.join(report.sources)}: nothing to import{what}")
 
 

@@ -12,9 +12,12 @@ ENGLISH = "en"
 MAX_CHARACTERS = 2_000
 """Looked at: more does not change the answer and costs 0.2 us a character."""
 
-SURE = 0.3
-"""Probability from which on another language counts: 0.13 % of MMLU's questions, all English, are lost at it.
-Related languages share the probability of a short text: 0.38 Spanish and 0.32 Galician is not English."""
+LIKELY = 0.3
+"""Probability that another language needs. Related languages share that of a short text: 0.38 Spanish and 0.32
+Galician is not English."""
+
+UNLIKELY = 0.01
+"""Probability that English must lie below besides: of "Same question?" French has 0.30 and English 0.08."""
 
 
 def foreign_language(text: str) -> str | None:
@@ -23,8 +26,9 @@ def foreign_language(text: str) -> str | None:
     Raises:
         DatasetError: py3langid is not installed.
     """
-    language, probability = _identifier().classify(text[:MAX_CHARACTERS])
-    if language == ENGLISH or probability < SURE:
+    ranked = _identifier().rank(text[:MAX_CHARACTERS])
+    language, probability = ranked[0]
+    if probability < LIKELY or dict(ranked)[ENGLISH] >= UNLIKELY:
         return None
     return language
 
