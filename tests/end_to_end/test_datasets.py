@@ -74,7 +74,7 @@ def test_an_import_that_is_killed_leaves_nothing(harness: Harness, tmp_path: Pat
     harness.start_coordinator()
     file = _write(tmp_path / "large.jsonl", 60_000, "x" * 400)
     command = [*HARNESS, "dataset", "import", "large", str(file), "--coordinator", harness.address]
-    for delay_s in (1.0, 2.0, 2.5):
+    for delay_s in (1.5, 2.5):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         killed_at = time.monotonic() + delay_s
         wait_for(lambda until=killed_at: time.monotonic() > until, "the import is on its way")
@@ -90,28 +90,3 @@ def test_an_import_that_is_killed_leaves_nothing(harness: Harness, tmp_path: Pat
     assert "60,000 rows" in done.stdout
     listed = json.loads(harness.run("dataset", "list", "--format", "json").stdout)
     assert [row["rows"] for row in listed] == [60_000]
-
-
-def test_bad_datasets_on_the_command_line(tmp_path: Path) -> None:
-    database = f"sqlite:///{tmp_path / 'h.db'}"
-
-    def run(*arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [*HARNESS, "dataset", *arguments], capture_output=True, text=True, check=False, timeout=60
-        )
-        assert "Traceback" not in done.stderr
-        return done.returncode, done.stderr
-
-    (tmp_path / "bad.jsonl").write_text('{"query": "x"}\n[1]\n')
-    code, said = run("import", "n", str(tmp_path / "bad.jsonl"), "--db", database)
-    assert (code, "bad.jsonl line 2: each line must be a JSON object" in said) == (2, True)
-    code, said = run("list", "--db", database)
-    assert (code, "no such database file" in said) == (3, True)
-    code, said = run("import", "n", str(tmp_path / "bad.jsonl"), "--db", database, "--on-error", "skip")
-    assert (code, "skipped: " in said) == (0, True)
-    assert run("import", "a b", str(tmp_path / "bad.jsonl"), "--db", database)[0] == 2
-    assert run("show", "nope", "--db", database)[0] == 2
-    assert run("list", "--coordinator", "127.0.0.1:9")[0] == 3
-    assert run("export", "n", "-o", str(tmp_path / "x.txt"), "--db", database)[0] == 2
-    code, said = run("split", "n", "--part", "train=lots", "--db", database)
-    assert (code, "--part takes PART=SIZE" in said) == (2, True)
