@@ -159,7 +159,9 @@ def _in_own_process(part: str, folder: str, chosen: argparse.Namespace) -> dict[
     command = [sys.executable, "-m", "benchmarks.datasets", "--part", part, "--folder", folder]
     command += ["--rows", str(chosen.rows), "--vectors", str(chosen.vectors)]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(ran.stdout.splitlines()[-1])
+    figures = json.loads(ran.stdout.splitlines()[-1])
+    print(f"{part}: {figures}", file=sys.stderr, flush=True)
+    return figures
 
 
 def _gib(figures: dict[str, float]) -> str:
