@@ -18,13 +18,13 @@ from harness_cli.outcome_options import (
 )
 from harness_cli.output import format_option
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
+from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
     from harness_analysis.routing.evaluation import Evaluation
 
 ALL_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
-LOOKS_AT_NO_QUERY = {"smallest", "largest", "random", "heuristic", "oracle"}
 EVALUATION_COLUMNS = (
     "router",
     "area",
@@ -58,11 +58,14 @@ def _routing_options(command: Any) -> Any:
             "--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True
         ),
         click.option(
-            "--routers", default=ALL_ROUTERS, help="Names with commas; knn:K chooses K. Default: all."
+            "--routers",
+            default=ALL_ROUTERS,
+            help="Names with commas; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER."
+            " Default: all that train no text model.",
         ),
     ):
         command = option(command)
-    return cost_option(outcome_options(command))
+    return tuning_options(cost_option(outcome_options(command)))
 
 
 @click.group()
@@ -117,19 +120,39 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
 @route.command()
 @outcome_options
 @cost_option
-@click.option("--router", "name", default="knn", show_default=True, help="Name; knn:K chooses K.")
+@tuning_options
+@click.option(
+    "--router",
+    "name",
+    default="knn",
+    show_default=True,
+    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+)
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
-def fit(unit: str, name: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
-    """Fit one router on all of OUTCOMES and write it to a file."""
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+def fit(
+    unit: str,
+    name: str,
+    embedding: str,
+    seed: int,
+    output: Path,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int | None,
+    **source: Any,
+) -> None:
+    """Fit one router on all of OUTCOMES and write it to a file, or to a folder where it trains a text model."""
     with plain_failures():
         from harness_analysis.embedding import embedder
         from harness_analysis.routing.catalogue import make_router
-        from harness_analysis.routing.saved import fit_router
+        from harness_analysis.routing.saved import check_destination, fit_router
 
-        matrix = open_source(**source).matrix(unit)
-        fitted = fit_router(make_router(name, seed), embedder(embedding), matrix)
+        with tuning_from(epochs, learning_rate, batch) as tuning:
+            router = make_router(name, seed, tuning)
+            check_destination(output, router)
+            matrix = open_source(**source).matrix(unit)
+            fitted = fit_router(router, embedder(embedding), matrix)
         fitted.save(output)
     _say_left_out(matrix.left_out)
     click.echo(
@@ -142,6 +165,7 @@ def fit(unit: str, name: str, embedding: str, seed: int, output: Path, **source:
 @click.argument("queries", metavar="[QUERY]...", nargs=-1)
 @click.option("--file", "lines", type=click.File(), help="Queries, one a line; - reads standard input.")
 @click.option("--threshold", type=float, help="The smallest model whose score exceeds it.")
+@click.option("--log-threshold", type=float, help="The same as a log-likelihood, at most 0.")
 @click.option("--price", type=float, help="What a correct answer is worth, in the unit of the router's cost.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
@@ -152,6 +176,7 @@ def predict(
     queries: tuple[str, ...],
     lines: Any,
     threshold: float | None,
+    log_threshold: float | None,
     price: float | None,
     output: Path | None,
     output_format: str,
@@ -167,7 +192,7 @@ def predict(
 
         fitted = load_router(router_file)
         scores = fitted.scores(texts)
-        choice = fitted.choose(scores, threshold=threshold, price=price)
+        choice = fitted.choose(scores, threshold=threshold, log_threshold=log_threshold, price=price)
     rows = [
         {"query": text, "model": fitted.models[at], **dict(zip(fitted.models, map(float, row), strict=True))}
         for text, at, row in zip(texts, choice, scores, strict=True)
@@ -179,7 +204,14 @@ def predict(
 @route.command()
 @outcome_options
 @cost_option
-@click.option("--router", "name", default="knn", show_default=True, help="Name; knn:K chooses K.")
+@tuning_options
+@click.option(
+    "--router",
+    "name",
+    default="knn",
+    show_default=True,
+    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+)
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -191,6 +223,9 @@ def thresholds(
     embedding: str,
     train_share: float,
     seed: int,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int | None,
     output: Path | None,
     plot: Path | None,
     output_format: str,
@@ -207,7 +242,8 @@ def thresholds(
         from harness_analysis.routing.tables import threshold_table
 
         training, test = open_source(**source).matrix(unit).split(train_share, seed)
-        fitted = fit_router(make_router(name, seed), embedder(embedding), training)
+        with tuning_from(epochs, learning_rate, batch) as tuning:
+            fitted = fit_router(make_router(name, seed, tuning), embedder(embedding), training)
         table = threshold_table(fitted.scores(list(test.texts)), test)
         if plot is not None:
             swept = table.slice(0, table.num_rows - 1)
@@ -231,29 +267,32 @@ def run_evaluation(
     train_share: float,
     seed: int,
     resamples: int,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch: int | None = None,
     **source: Any,
 ) -> Evaluation:
     """Open outcomes, split them and evaluate routers by name."""
     from harness_analysis.embedding import embedder
-    from harness_analysis.routing.catalogue import make_router
+    from harness_analysis.routing.catalogue import make_router, needs_embedding
     from harness_analysis.routing.evaluation import evaluate as evaluate_routers
 
     names = [name.strip() for name in routers.split(",") if name.strip()]
-    made = [make_router(name, seed) for name in names]
-    matrix = open_source(**source).matrix(unit)
-    _say_left_out(matrix.left_out)
-    training, test = matrix.split(train_share, seed)
-    vectors = embedder(embedding) if set(names) - LOOKS_AT_NO_QUERY else None
-    return evaluate_routers(
-        made,
-        training,
-        test,
-        vectors,
-        threshold=threshold,
-        resamples=resamples,
-        seed=seed,
-        progress=lambda name: click.echo(f"{name} ...", err=True),
-    )
+    with tuning_from(epochs, learning_rate, batch) as tuning:
+        made = [make_router(name, seed, tuning) for name in names]
+        matrix = open_source(**source).matrix(unit)
+        _say_left_out(matrix.left_out)
+        training, test = matrix.split(train_share, seed)
+        return evaluate_routers(
+            made,
+            training,
+            test,
+            embedder(embedding) if any(map(needs_embedding, names)) else None,
+            threshold=threshold,
+            resamples=resamples,
+            seed=seed,
+            progress=lambda name: click.echo(f"{name} ...", err=True),
+        )
 
 
 def _say_left_out(notes: tuple[str, ...]) -> None:

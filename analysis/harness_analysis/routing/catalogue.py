@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from harness_analysis.errors import RoutingError
+from harness_analysis.routing.finetuned.decoder import DECODER_SCHEDULE, Decoder
+from harness_analysis.routing.finetuned.encoder_classifier import EncoderClassifier
+from harness_analysis.routing.finetuned.training import Progress, Schedule, silent
 from harness_analysis.routing.fixed import Heuristic, Largest, Oracle, Random, Smallest
 from harness_analysis.routing.learned import MatrixFactorisation, PerceptronPerModel
 from harness_analysis.routing.nearest import KMeansClusters, KNearest
@@ -26,20 +31,64 @@ _ROUTERS: dict[str, Callable[[int], Router]] = {
 ROUTERS = tuple(_ROUTERS)
 """Every router that needs no settings of its own; `knn:K` and `knn-vote:K` choose the number of neighbours."""
 
+
+FINETUNED = ("encoder", "decoder", "decoder-binary")
+"""Routers that train a text model: `NAME:FOLDER`; `encoder` alone takes the MiniLM-L6 package's weights."""
+LOOK_AT_NO_QUERY = frozenset({"smallest", "largest", "random", "heuristic", "oracle"})
+
 _WITH_K = re.compile(r"(knn|knn-vote):(\d+)")
 
 
-def make_router(name: str, seed: int = 0) -> Router:
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What is asked of routers that train a text model; None leaves the paper's setting.
+
+    Args:
+        epochs: at most.
+        rate: learning rate of the pretrained weights.
+        batch: queries of one step.
+        progress: told after each step.
+    """
+
+    epochs: int | None = None
+    rate: float | None = None
+    batch: int | None = None
+    progress: Progress = silent
+
+    def schedule(self, base: Schedule) -> Schedule:
+        """Return a schedule with what is asked."""
+        asked = {"epochs": self.epochs, "rate": self.rate, "batch": self.batch}
+        return replace(base, **{name: value for name, value in asked.items() if value is not None})
+
+
+def make_router(name: str, seed: int = 0, tuning: Tuning | None = None) -> Router:
     """Return a router that has not learned yet.
 
     Raises:
-        RoutingError: unknown name.
+        RoutingError: unknown name, or a decoder without a folder.
     """
     with_k = _WITH_K.fullmatch(name)
     if with_k:
         return KNearest(int(with_k.group(2)), "vote" if with_k.group(1) == "knn-vote" else "score", name=name)
+    kind, _, path = name.partition(":")
+    if kind in FINETUNED:
+        return _finetuned(kind, path or None, name, seed, tuning or Tuning())
     if name not in _ROUTERS:
         raise RoutingError(
-            f"router `{name}` is not known; choose from {', '.join(ROUTERS)}, knn:K, knn-vote:K"
+            f"router `{name}` is not known; choose from {', '.join(ROUTERS)}, knn:K, knn-vote:K, encoder,"
+            " encoder:FOLDER, decoder:FOLDER, decoder-binary:FOLDER"
         )
     return _ROUTERS[name](seed)
+
+
+def _finetuned(kind: str, path: str | None, name: str, seed: int, tuning: Tuning) -> Router:
+    common: dict[str, Any] = {"seed": seed, "name": name, "progress": tuning.progress}
+    if kind == "encoder":
+        return EncoderClassifier(path, tuning.schedule(Schedule()), **common)
+    ask: Any = "multiclass" if kind == "decoder" else "binary"
+    return Decoder(path, ask, tuning.schedule(DECODER_SCHEDULE), **common)
+
+
+def needs_embedding(name: str) -> bool:
+    """Return whether a router looks at embeddings: fixed ones look at nothing, fine-tuned ones at the text."""
+    return name not in LOOK_AT_NO_QUERY and name.partition(":")[0] not in FINETUNED

