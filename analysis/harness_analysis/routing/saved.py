@@ -187,6 +187,8 @@ def _load_folder(path: Path) -> FittedRouter:
         )
     except (OSError, ValueError, KeyError, TypeError):
         raise RoutingError(f"{path}: no router is in it ({_DESCRIPTION} is missing or damaged)") from None
-    router: Any = make_router(name)
+    # The weights are in this folder now, wherever those that training began with lay.
+    router: Any = make_router(f"{name.partition(':')[0]}:{path}")
+    router.name = name
     router.restore(path, settings)
     return FittedRouter(router, None, models, cost, unit)
