@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,17 @@ pytest.importorskip("sentence_transformers", reason="needs the extra embeddings"
 FAST = Schedule(epochs=8, batch=16, rate=5e-3, head_rate=5e-3, micro_batch=16)
 ASKED = ["onion oven butter simmer", "court judge statute appeal", "prime matrix theorem integral"]
 WORDS = [*TOPICS.values(), "Say whether a model answers the query correctly. Yes No small middle large"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Steps this small are slower on two threads than on one, and on a busy machine far slower."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ def train(
             since_best += 1
             if since_best >= schedule.patience:
                 break
-    if best_state is not None:
+    if module is not None and best_state is not None:
         module.load_state_dict(best_state)
     progress(steps, steps, note)
     return losses
