@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 from harness_store.models import ARROW_ZSTD, PACKED, SampleSegment
 from harness_store.sample_columns import concatenate, unpack
 from harness_store.segment_codec import encode_segment
-from harness_store.source_lock import lock_source
+from harness_store.source_lock import lock_sources
 
 SEGMENT_ROWS = 12_000
 """Ten minutes at 20 Hz."""
@@ -70,7 +70,7 @@ def compact(connection: Connection, *, now_ns: int | None = None, everything: bo
         if segments >= MAX_SEGMENTS:
             return Compacted(segments, blocks, more=True)
         key = (source.agent_id, source.boot_id, source.source_id)
-        lock_source(connection, *key)
+        lock_sources(connection, [key])
         made = _compact_source(connection, key, MAX_SEGMENTS - segments, quiet=quiet, now_ns=now)
         segments += made[0]
         blocks += made[1]

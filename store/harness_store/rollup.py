@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Double, and_, bindparam, case, cast, func, or_, select
+from sqlalchemy import Connection, bindparam, select
 
-from harness_store.models import Agent, Samples1Hz
-from harness_store.rows import absent_to_none, chunks, insert_into, table_of
+from harness_store.models import Agent
+from harness_store.rows import chunks
 
 NS_PER_S = 1_000_000_000
 
@@ -24,13 +23,24 @@ def roll_up(connection: Connection, blocks: Sequence[Block]) -> None:
 
     A second whose samples arrive in two blocks gets the count, average and extremes of all of them.
     """
-    statement = _statement(connection.dialect.name)
-    for chunk in chunks(second_rows(blocks)):
-        connection.execute(statement, chunk)
+    rows = second_rows(blocks, _offsets_ns(connection, blocks))
+    # Fourteen values a second and source: the driver takes tuples at a third of the cost.
+    connection.exec_driver_sql(_UPSERT[connection.dialect.paramstyle], rows)
 
 
-def second_rows(blocks: Sequence[Block]) -> list[dict[str, Any]]:
-    """Return one row per source and second, in that order; what no sample of a second has is None.
+def _offsets_ns(connection: Connection, blocks: Sequence[Block]) -> dict[tuple[str, str], float]:
+    """Return how far these agents' clocks are from realtime, by agent and clock, where that is known."""
+    known: dict[tuple[str, str], float] = {}
+    for chunk in chunks(sorted({block[0] for block in blocks}), 500):
+        for agent_id, clock_id, offset_ns in connection.execute(_OFFSETS, {"b_ids": chunk}):
+            known[agent_id, clock_id] = offset_ns
+    return known
+
+
+def second_rows(
+    blocks: Sequence[Block], offsets_ns: Mapping[tuple[str, str], float] | None = None
+) -> list[tuple[Any, ...]]:
+    """Return one row per source and second, in the order of `COLUMNS`; what no sample of a second has is None.
 
     All blocks go through numpy at once: twenty samples are too few to pay for its calls.
     """
@@ -50,79 +60,83 @@ def second_rows(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     energy = _column(blocks, lengths, ("energy_j",))[order]
     # The position of the last sample that has a counter value, -1 where a second has none.
     last = np.maximum.reduceat(np.where(np.isfinite(energy), np.arange(len(energy)), -1), starts)
-    columns = {
-        "power_w_avg": np.divide(power_sum, power_n, out=np.full(len(starts), np.nan), where=power_n > 0),
-        "power_w_min": np.fmin.reduceat(power, starts),
-        "power_w_max": np.fmax.reduceat(power, starts),
-        "energy_j_last": np.where(last >= 0, energy[last], np.nan),
-        "memory_used_bytes_max": np.fmax.reduceat(
-            _column(blocks, lengths, ("memory_used_bytes",))[order], starts
-        ),
-        "temperature_c_max": np.fmax.reduceat(_column(blocks, lengths, ("temperature_c",))[order], starts),
-    }
-    values = [[absent_to_none(value) for value in column.tolist()] for column in columns.values()]
-    rows: list[dict[str, Any]] = []
-    heads = zip(
-        source[starts].tolist(), second[starts].tolist(), counts.tolist(), power_n.tolist(), strict=True
+    values = (
+        np.divide(power_sum, power_n, out=np.full(len(starts), np.nan), where=power_n > 0),
+        np.fmin.reduceat(power, starts),
+        np.fmax.reduceat(power, starts),
+        np.where(last >= 0, energy[last], np.nan),
+        np.fmax.reduceat(_column(blocks, lengths, ("memory_used_bytes",))[order], starts),
+        np.fmax.reduceat(_column(blocks, lengths, ("temperature_c",))[order], starts),
     )
-    for i, (at, when, n, with_power) in enumerate(heads):
-        agent_id, source_id, clock_id = keys[at]
-        row: dict[str, Any] = {
-            "agent_id": agent_id,
-            "source_id": source_id,
-            "clock_id": clock_id,
-            "second": when,
-            "n": n,
-            "power_n": with_power,
-        }
-        for name, column in zip(columns, values, strict=True):
-            row[name] = column[i]
-        # The statement looks the clock's offset up by them.
-        row["b_agent"], row["b_clock"], row["b_second"] = agent_id, clock_id, when
-        rows.append(row)
-    return rows
+    offset_ns = np.array([(offsets_ns or {}).get((key[0], key[2]), np.nan) for key in keys])
+    places, seconds = source[starts], second[starts]
+    return list(
+        zip(
+            *([key[part] for key in map(keys.__getitem__, places.tolist())] for part in range(3)),
+            seconds.tolist(),
+            _known(seconds + offset_ns[places] / NS_PER_S),
+            counts.tolist(),
+            power_n.tolist(),
+            *map(_known, values),
+            strict=True,
+        )
+    )
+
+
+def _known(values: NDArray[np.float64]) -> list[float | None]:
+    """Return a column for SQL: NaN and infinity are NULL."""
+    absent = ~np.isfinite(values)
+    if not absent.any():
+        return values.tolist()
+    found = values.astype(object)
+    found[absent] = None
+    return found.tolist()
 
 
 def _column(blocks: Sequence[Block], lengths: Sequence[int], names: Sequence[str]) -> NDArray[np.float64]:
     """Join the first of the named columns that each block has, NaN for a block that has none."""
-    parts: list[NDArray[np.generic]] = []
+    joined = np.full(sum(lengths), np.nan)
+    at = 0
     for block, length in zip(blocks, lengths, strict=True):
-        name = next((name for name in names if name in block[3]), None)
-        parts.append(np.full(length, np.nan) if name is None else block[3][name])
-    return np.concatenate(parts).astype(np.float64)
+        for name in names:
+            values = block[3].get(name)
+            if values is not None:
+                joined[at : at + length] = values
+                break
+        at += length
+    return joined
 
 
-@lru_cache(maxsize=2)
-def _statement(dialect: str) -> Any:
-    table = table_of(Samples1Hz)
-    offset_ns = (
-        select(Agent.clock_offset_ns)
-        .where(Agent.agent_id == bindparam("b_agent"), Agent.clock_id == bindparam("b_clock"))
-        .scalar_subquery()
-    )
-    statement = insert_into(dialect, table).values(
-        realtime_s=cast(bindparam("b_second"), Double) + offset_ns / float(NS_PER_S)
-    )
-    new, old = statement.excluded, table.c
-    total = old.power_n + new.power_n
-    weighted = func.coalesce(old.power_w_avg * old.power_n, 0.0) + func.coalesce(
-        new.power_w_avg * new.power_n, 0.0
-    )
-    changes = {
-        "realtime_s": func.coalesce(old.realtime_s, new.realtime_s),
-        "n": old.n + new.n,
-        "power_n": total,
-        "power_w_avg": case((total > 0, weighted / cast(total, Double))),
-        "power_w_min": _extreme(old.power_w_min, new.power_w_min, smallest=True),
-        "power_w_max": _extreme(old.power_w_max, new.power_w_max),
-        "energy_j_last": func.coalesce(new.energy_j_last, old.energy_j_last),
-        "memory_used_bytes_max": _extreme(old.memory_used_bytes_max, new.memory_used_bytes_max),
-        "temperature_c_max": _extreme(old.temperature_c_max, new.temperature_c_max),
-    }
-    key = [column.name for column in table.primary_key.columns]
-    return statement.on_conflict_do_update(index_elements=key, set_=changes)
+_OFFSETS = select(Agent.agent_id, Agent.clock_id, Agent.clock_offset_ns).where(
+    Agent.agent_id.in_(bindparam("b_ids", expanding=True)), Agent.clock_offset_ns.is_not(None)
+)
+COLUMNS = (
+    "agent_id", "source_id", "clock_id", "second", "realtime_s", "n", "power_n", "power_w_avg", "power_w_min",
+    "power_w_max", "energy_j_last", "memory_used_bytes_max", "temperature_c_max",
+)  # fmt: skip
 
 
-def _extreme(old: Any, new: Any, *, smallest: bool = False) -> Any:
-    better = new < old if smallest else new > old
-    return case((or_(old.is_(None), and_(new.is_not(None), better)), new), else_=old)
+def _extreme(name: str, better: str) -> str:
+    old, new = f"samples_1hz.{name}", f"excluded.{name}"
+    return f"{name} = CASE WHEN {old} IS NULL OR {new} {better} {old} THEN {new} ELSE {old} END"
+
+
+_ADDED = f"""
+ON CONFLICT (agent_id, source_id, clock_id, second) DO UPDATE SET
+realtime_s = COALESCE(samples_1hz.realtime_s, excluded.realtime_s),
+n = samples_1hz.n + excluded.n,
+power_n = samples_1hz.power_n + excluded.power_n,
+power_w_avg = CASE WHEN samples_1hz.power_n + excluded.power_n > 0 THEN
+  (COALESCE(samples_1hz.power_w_avg * samples_1hz.power_n, 0.0) + COALESCE(excluded.power_w_avg * excluded.power_n, 0.0))
+  / (samples_1hz.power_n + excluded.power_n) END,
+{_extreme("power_w_min", "<")},
+{_extreme("power_w_max", ">")},
+energy_j_last = COALESCE(excluded.energy_j_last, samples_1hz.energy_j_last),
+{_extreme("memory_used_bytes_max", ">")},
+{_extreme("temperature_c_max", ">")}
+"""
+# As text for the driver: there are thousands of rows a second.
+_UPSERT = {
+    style: f"INSERT INTO samples_1hz ({', '.join(COLUMNS)}) VALUES ({', '.join([mark] * len(COLUMNS))}){_ADDED}"  # noqa: S608
+    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
+}

@@ -32,6 +32,7 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 """Every column of a source's samples. The order is part of the packed form: append, never reorder."""
 
 NAMES = tuple(DTYPES)
+_KNOWN = frozenset(NAMES)
 _BIT = {name: 1 << i for i, name in enumerate(NAMES)}
 _HEADER = struct.Struct("<BHI")
 _VERSION = 1
@@ -43,9 +44,9 @@ def normalise(columns: Columns) -> dict[str, NDArray[np.generic]]:
     Raises:
         BadSegmentError: an unknown column, no times, different lengths, or values that do not fit their type.
     """
-    unknown = sorted(set(columns) - set(NAMES))
-    if unknown:
-        raise BadSegmentError(f"samples have no column {unknown[0]!r}; known are {', '.join(NAMES)}")
+    if not columns.keys() <= _KNOWN:
+        unknown = min(set(columns) - _KNOWN)
+        raise BadSegmentError(f"samples have no column {unknown!r}; known are {', '.join(NAMES)}")
     if "t_ns" not in columns or len(columns["t_ns"]) == 0:
         raise BadSegmentError("samples need at least one time in `t_ns`")
     rows = len(columns["t_ns"])
@@ -56,7 +57,7 @@ def normalise(columns: Columns) -> dict[str, NDArray[np.generic]]:
             continue
         if len(values) != rows:
             raise BadSegmentError(f"{name} has {len(values)} values for {rows} times")
-        if not isinstance(values, np.ndarray) or values.dtype != dtype:
+        if not isinstance(values, np.ndarray) or (values.dtype is not dtype and values.dtype != dtype):
             values = np.asarray(values, dtype=dtype)
         found[name] = values
     return found

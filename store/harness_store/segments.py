@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,80 +10,16 @@ from sqlalchemy import Connection, func, select
 
 from harness_store.compaction import Compacted, compact
 from harness_store.models import PACKED, SampleSegment
-from harness_store.rollup import roll_up
-from harness_store.sample_columns import NAMES, Columns, concatenate, normalise, ordered, pack, unpack
+from harness_store.sample_appends import NewBlock, append_blocks
+from harness_store.sample_columns import NAMES, concatenate, ordered, unpack
 from harness_store.segment_codec import decode_segment
-from harness_store.source_lock import lock_source
 
-__all__ = ["NAMES", "Compacted", "NewBlock", "compact"]
+__all__ = ["NAMES", "Compacted", "NewBlock", "append_blocks", "compact"]
 
 READ_SEGMENTS = 64
 """Segments fetched at once: about 10 MB."""
 
 _FAR_PAST, _FAR_FUTURE = -(2**62), 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class NewBlock:
-    """One batch as it came: some polls of one source, in the columns of `sample_columns.DTYPES`."""
-
-    agent_id: str
-    boot_id: str
-    source_id: str
-    clock_id: str
-    seq: int
-    columns: Mapping[str, NDArray[np.generic]]
-
-
-def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns: int | None = None) -> int:
-    """Store blocks and their 1 Hz roll-up; one that is there already, alone or compacted, changes nothing.
-
-    Args:
-        connection: in a transaction; the blocks are durable when it is committed.
-        blocks: in any order.
-        now_ns: realtime.
-
-    Returns:
-        How many blocks were new.
-
-    Raises:
-        BadSegmentError: a block without times, with unknown columns or with columns of different lengths.
-    """
-    stored_ns = time.time_ns() if now_ns is None else now_ns
-    by_source: dict[tuple[str, str, str], dict[int, NewBlock]] = {}
-    for block in blocks:
-        key = (block.agent_id, block.boot_id, block.source_id)
-        by_source.setdefault(key, {}).setdefault(block.seq, block)
-    rows: list[tuple[object, ...]] = []
-    fresh: list[tuple[str, str, str, Columns]] = []
-    for key in sorted(by_source):
-        waiting = by_source[key]
-        lock_source(connection, *key)
-        for first, last in _stored_ranges(connection, key, min(waiting), max(waiting)):
-            for seq in [s for s in waiting if first <= s <= last]:
-                del waiting[seq]
-        for seq in sorted(waiting):
-            block = waiting[seq]
-            columns = normalise(block.columns)
-            t_ns = columns["t_ns"]
-            span = (int(t_ns.min()), int(t_ns.max()), len(t_ns))
-            fresh.append((block.agent_id, block.source_id, block.clock_id, columns))
-            rows.append((*key, seq, seq, block.clock_id, *span, stored_ns, PACKED, pack(columns)))
-    if rows:
-        # Twelve values a block, hundreds of blocks a second: the driver takes tuples at a third of the cost.
-        connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
-        roll_up(connection, fresh)
-    return len(rows)
-
-
-_COLUMNS = (
-    "agent_id", "boot_id", "source_id", "seq_first", "seq_last", "clock_id", "start_ns", "end_ns", "row_count",
-    "stored_realtime_ns", "codec", "payload",
-)  # fmt: skip
-_INSERT = {
-    style: f"INSERT INTO sample_segments ({', '.join(_COLUMNS)}) VALUES ({', '.join([mark] * len(_COLUMNS))})"  # noqa: S608
-    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
-}
 
 
 def read_columns(
@@ -151,27 +85,6 @@ def covered_until_ns(
     if boot_id is not None:
         query = query.where(s.boot_id == boot_id)
     return connection.execute(query).scalar()
-
-
-def _stored_ranges(
-    connection: Connection, key: tuple[str, str, str], first: int, last: int
-) -> list[tuple[int, int]]:
-    statement = _STORED_RANGES[connection.dialect.paramstyle]
-    found = connection.exec_driver_sql(statement, (*key, last, *key, first, first))
-    return [(row[0], row[1]) for row in found]
-
-
-# Ranges never overlap, so of all that begin before `first` only the last one can reach it: asking for
-# `seq_last >= first` instead would read the source's whole past at each block. As text for the driver, because it
-# is asked for each source of each group, thousands of times a second.
-_STORED_RANGES = {
-    style: (
-        f"SELECT seq_first, seq_last FROM sample_segments WHERE {mine} AND seq_first <= {mark} AND seq_first >="  # noqa: S608
-        f" COALESCE((SELECT max(seq_first) FROM sample_segments WHERE {mine} AND seq_first <= {mark}), {mark})"
-    )
-    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
-    for mine in (f"agent_id = {mark} AND boot_id = {mark} AND source_id = {mark}",)
-}
 
 
 def _parts(

@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -74,7 +74,7 @@ class HostInfo(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., os_name: _Optional[str] = ..., os_version: _Optional[str] = ..., kernel_version: _Optional[str] = ..., cpu_brand: _Optional[str] = ..., cpu_count: _Optional[int] = ..., memory_total_bytes: _Optional[int] = ..., python_version: _Optional[str] = ...) -> None: ...
 
 class SampleBatch(_message.Message):
-    __slots__ = ("agent_id", "boot_id", "source_id", "seq", "clock_id", "t_ns", "half_width_ns", "energy_j", "power_w", "power_avg_w", "memory_used_bytes", "temperature_c", "utilisation", "sm_clock_mhz", "throttle_bits", "interval_ns")
+    __slots__ = ("agent_id", "boot_id", "source_id", "seq", "clock_id", "t_ns", "half_width_ns", "energy_j", "power_w", "power_avg_w", "memory_used_bytes", "temperature_c", "utilisation", "sm_clock_mhz", "throttle_bits", "interval_ns", "ranges")
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class SampleBatch(_message.Message):
     SM_CLOCK_MHZ_FIELD_NUMBER: _ClassVar[int]
     THROTTLE_BITS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_NS_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
     boot_id: str
     source_id: str
@@ -107,14 +108,53 @@ class SampleBatch(_message.Message):
     sm_clock_mhz: _containers.RepeatedScalarFieldContainer[float]
     throttle_bits: _containers.RepeatedScalarFieldContainer[int]
     interval_ns: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, agent_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., source_id: _Optional[str] = ..., seq: _Optional[int] = ..., clock_id: _Optional[str] = ..., t_ns: _Optional[_Iterable[int]] = ..., half_width_ns: _Optional[_Iterable[int]] = ..., energy_j: _Optional[_Iterable[float]] = ..., power_w: _Optional[_Iterable[float]] = ..., power_avg_w: _Optional[_Iterable[float]] = ..., memory_used_bytes: _Optional[_Iterable[float]] = ..., temperature_c: _Optional[_Iterable[float]] = ..., utilisation: _Optional[_Iterable[float]] = ..., sm_clock_mhz: _Optional[_Iterable[float]] = ..., throttle_bits: _Optional[_Iterable[int]] = ..., interval_ns: _Optional[_Iterable[int]] = ...) -> None: ...
+    ranges: _containers.RepeatedCompositeFieldContainer[SampleRange]
+    def __init__(self, agent_id: _Optional[str] = ..., boot_id: _Optional[str] = ..., source_id: _Optional[str] = ..., seq: _Optional[int] = ..., clock_id: _Optional[str] = ..., t_ns: _Optional[_Iterable[int]] = ..., half_width_ns: _Optional[_Iterable[int]] = ..., energy_j: _Optional[_Iterable[float]] = ..., power_w: _Optional[_Iterable[float]] = ..., power_avg_w: _Optional[_Iterable[float]] = ..., memory_used_bytes: _Optional[_Iterable[float]] = ..., temperature_c: _Optional[_Iterable[float]] = ..., utilisation: _Optional[_Iterable[float]] = ..., sm_clock_mhz: _Optional[_Iterable[float]] = ..., throttle_bits: _Optional[_Iterable[int]] = ..., interval_ns: _Optional[_Iterable[int]] = ..., ranges: _Optional[_Iterable[_Union[SampleRange, _Mapping]]] = ...) -> None: ...
+
+class SampleRange(_message.Message):
+    __slots__ = ("boot_id", "source_id", "seq_first", "clock_id", "rows", "t_ns", "half_width_ns", "energy_j", "power_w", "power_avg_w", "memory_used_bytes", "temperature_c", "utilisation", "sm_clock_mhz", "throttle_bits", "interval_ns")
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIRST_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    T_NS_FIELD_NUMBER: _ClassVar[int]
+    HALF_WIDTH_NS_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    POWER_W_FIELD_NUMBER: _ClassVar[int]
+    POWER_AVG_W_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
+    UTILISATION_FIELD_NUMBER: _ClassVar[int]
+    SM_CLOCK_MHZ_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_BITS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_NS_FIELD_NUMBER: _ClassVar[int]
+    boot_id: str
+    source_id: str
+    seq_first: int
+    clock_id: str
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    t_ns: bytes
+    half_width_ns: bytes
+    energy_j: bytes
+    power_w: bytes
+    power_avg_w: bytes
+    memory_used_bytes: bytes
+    temperature_c: bytes
+    utilisation: bytes
+    sm_clock_mhz: bytes
+    throttle_bits: bytes
+    interval_ns: bytes
+    def __init__(self, boot_id: _Optional[str] = ..., source_id: _Optional[str] = ..., seq_first: _Optional[int] = ..., clock_id: _Optional[str] = ..., rows: _Optional[_Iterable[int]] = ..., t_ns: _Optional[bytes] = ..., half_width_ns: _Optional[bytes] = ..., energy_j: _Optional[bytes] = ..., power_w: _Optional[bytes] = ..., power_avg_w: _Optional[bytes] = ..., memory_used_bytes: _Optional[bytes] = ..., temperature_c: _Optional[bytes] = ..., utilisation: _Optional[bytes] = ..., sm_clock_mhz: _Optional[bytes] = ..., throttle_bits: _Optional[bytes] = ..., interval_ns: _Optional[bytes] = ...) -> None: ...
 
 class SampleAck(_message.Message):
-    __slots__ = ("boot_id", "source_id", "seq")
+    __slots__ = ("boot_id", "source_id", "seq", "acks")
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    ACKS_FIELD_NUMBER: _ClassVar[int]
     boot_id: str
     source_id: str
     seq: int
-    def __init__(self, boot_id: _Optional[str] = ..., source_id: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
+    acks: _containers.RepeatedCompositeFieldContainer[SampleAck]
+    def __init__(self, boot_id: _Optional[str] = ..., source_id: _Optional[str] = ..., seq: _Optional[int] = ..., acks: _Optional[_Iterable[_Union[SampleAck, _Mapping]]] = ...) -> None: ...
