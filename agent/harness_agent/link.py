@@ -159,6 +159,7 @@ class Link:
         session = self._session
         if session is None or not session.welcomed:
             return
+        session.hurry()
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s and self._session is session:
             if not session.has_unacknowledged():

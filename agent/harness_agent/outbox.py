@@ -17,6 +17,13 @@ _COLUMNS = (
     "utilisation", "sm_clock_mhz", "throttle_bits", "interval_ns",
 )  # fmt: skip
 _LARGEST_UINT32 = 2**32 - 1
+SAMPLES_EVERY_S = 1.0
+"""Between two messages of samples while a run is on: its joules so far are told every two seconds."""
+IDLE_SAMPLES_EVERY_S = 5.0
+"""The same while none is: nobody waits, and a message costs the coordinator as much as a thousand samples."""
+HURRY_S = 3.0
+"""After the end of a run nothing is held back for so long: its joules wait for the samples that cover it."""
+_OVER = frozenset({fleet_pb2.RunUpdate.ENDED, fleet_pb2.RunUpdate.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,15 @@ class Outbox:
         self._clock_id = clock_id
         self._lock = threading.Lock()
         self._results: dict[int, SentResult] = {}
+        self._runs: set[str] = set()
+        self._run_over_s = -HURRY_S
+
+    @property
+    def samples_every_s(self) -> float:
+        """How long samples may be gathered now before they are sent together."""
+        if time.monotonic() - self._run_over_s < HURRY_S:
+            return 0.0
+        return SAMPLES_EVERY_S if self._runs else IDLE_SAMPLES_EVERY_S
 
     def generation(self, generation: work_pb2.Generation) -> None:
         """Tell the end of a query, whether it succeeded or not."""
@@ -58,6 +74,11 @@ class Outbox:
     def run_update(self, update: fleet_pb2.RunUpdate) -> None:
         """Tell that a run reached its next phase."""
         update.clock_id = self._clock_id
+        if update.phase in _OVER:
+            self._runs.discard(update.run_id)
+            self._run_over_s = time.monotonic()
+        else:
+            self._runs.add(update.run_id)
         self._append(fleet_pb2.AgentMessage(run_update=update))
 
     def source_gone(self, source_id: str, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from harness_proto.v1 import fleet_pb2, telemetry_pb2
 
 from harness_agent.clock_offset import ClockOffsetEstimator
 from harness_agent.outbox import Outbox
-from harness_agent.spool import LaneName
+from harness_agent.sample_ranges import SAMPLE_RANGES, join_batches
+from harness_agent.spool import READ_BYTES, LaneName
 
 if TYPE_CHECKING:
     from harness_agent.link import Handler
@@ -71,6 +73,8 @@ class Session:
         self._coordinator_id = ""
         self._head = fleet_pb2.AgentMessage()
         self._last_sample_ack_s = 0.0
+        self._joins_samples = False
+        self._hurries = False
         self.welcomed = False
 
     def wake(self) -> None:
@@ -86,6 +90,11 @@ class Session:
     def has_unacknowledged(self) -> bool:
         """Whether anything in the spool still waits."""
         return any(self._outbox.spool.pending(lane) for lane in LaneName)
+
+    def hurry(self) -> None:
+        """Hold no samples back any more."""
+        self._hurries = True
+        self.wake()
 
     async def say_goodbye(self, reason: str, timeout_s: float) -> None:
         """Take leave, after everything that is durable by now."""
@@ -113,6 +122,7 @@ class Session:
             await _write(call, self._message(hello=hello))
             welcome = await self._welcome(call)
             self._coordinator_id = welcome.coordinator_id
+            self._joins_samples = SAMPLE_RANGES in welcome.features
             self.welcomed = True
             self._to_request.update(self._requests())
             on_welcome(welcome)
@@ -228,14 +238,32 @@ class Session:
         while True:
             self._wake_samples.clear()
             records = await asyncio.to_thread(reader.read)
-            for record in records:
-                await _write(call, record.payload)
+            if self._joins_samples and records:
+                await _write(
+                    call,
+                    await asyncio.to_thread(
+                        join_batches, self._head.agent_id, [record.payload for record in records]
+                    ),
+                )
+                if sum(len(record.payload) for record in records) < READ_BYTES:
+                    await self._gather_samples()
+            else:
+                for record in records:
+                    await _write(call, record.payload)
             if not records:
                 await self._wake_samples.wait()
             if not self._outbox.spool.pending(LaneName.SAMPLES):
                 self._last_sample_ack_s = time.monotonic()
             elif time.monotonic() - self._last_sample_ack_s > SAMPLES_STALLED_S:
                 return
+
+    async def _gather_samples(self) -> None:
+        """Let samples come together for as long as nobody waits for them."""
+        sent_s = time.monotonic()
+        while not self._hurries and (left_s := sent_s + self._outbox.samples_every_s - time.monotonic()) > 0:
+            self._wake_samples.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake_samples.wait(), left_s)
 
     async def _receive_sample_acks(self, call: Any) -> None:
         while True:
@@ -244,7 +272,8 @@ class Session:
                 await _raise_status(call)
                 raise SessionEndedError("it closed the stream of samples")
             self._last_sample_ack_s = time.monotonic()
-            self._outbox.acknowledge_samples(ack.boot_id, ack.source_id, ack.seq)
+            for each in ack.acks or (ack,):
+                self._outbox.acknowledge_samples(each.boot_id, each.source_id, each.seq)
 
     def _heartbeat(self) -> bytes:
         beat = self._handler.heartbeat()

@@ -20,7 +20,7 @@ from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.enrolment import Enrolment, answer
 from harness_coordinator.ingest import apply_messages
 from harness_coordinator.roles import Caller, Gate
-from harness_coordinator.sample_intake import take_samples
+from harness_coordinator.sample_intake import SAMPLE_RANGES, take_samples
 from harness_coordinator.sessions import AgentSession, Sessions, devices_of
 from harness_coordinator.settings import RETRY_DELAYS_S, CoordinatorSettings
 from harness_coordinator.source_records import source_record
@@ -111,6 +111,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 heartbeat_s=self._settings.heartbeat_s,
                 lease_s=self._settings.lease_s,
                 coordinator_id=self._coordinator_id,
+                features=[SAMPLE_RANGES],
             )
         )
         reader = asyncio.create_task(self._read(session, request_iterator))

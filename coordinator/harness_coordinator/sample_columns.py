@@ -20,6 +20,26 @@ _COLUMNS: tuple[tuple[str, type[np.generic]], ...] = (
 )
 
 
+_RANGE_COLUMNS: tuple[tuple[str, np.dtype[np.generic]], ...] = tuple(
+    (name, np.dtype(kind))
+    for name, kind in (
+        ("half_width_ns", "<u4"),
+        ("energy_j", "<f8"),
+        ("power_w", "<f8"),
+        ("power_avg_w", "<f8"),
+        ("memory_used_bytes", "<f8"),
+        ("temperature_c", "<f4"),
+        ("utilisation", "<f4"),
+        ("sm_clock_mhz", "<f4"),
+        ("throttle_bits", "<u4"),
+        ("interval_ns", "<i8"),
+    )
+)
+_TIME = np.dtype("<i8")
+LARGEST_SEQ = 2**63 - 1
+"""What SQL's integers hold."""
+
+
 class MalformedBatchError(ValueError):
     """A batch whose columns do not fit together; the message says which."""
 
@@ -30,8 +50,7 @@ def columns_of(batch: telemetry_pb2.SampleBatch) -> dict[str, NDArray[np.generic
     Raises:
         MalformedBatchError: no samples, columns of different lengths, or no name.
     """
-    if not batch.source_id or not batch.boot_id or batch.seq == 0:
-        raise MalformedBatchError("a sample batch needs a boot, a source and a sequence number from 1")
+    _check_name(batch.boot_id, batch.source_id, batch.seq)
     t_ns = np.array(batch.t_ns, dtype=np.int64)
     if t_ns.size == 0:
         raise MalformedBatchError(f"batch {batch.seq} of {batch.source_id} holds no samples")
@@ -46,3 +65,37 @@ def columns_of(batch: telemetry_pb2.SampleBatch) -> dict[str, NDArray[np.generic
             )
         columns[name] = np.array(values, dtype=dtype)
     return columns
+
+
+def columns_of_range(found: telemetry_pb2.SampleRange) -> dict[str, NDArray[np.generic]]:
+    """Return the columns that the range carries, all as long as `t_ns`; nothing is copied.
+
+    Raises:
+        MalformedBatchError: no samples, batches without samples, columns of different lengths, or no name.
+    """
+    rows = found.rows
+    total = sum(rows)
+    if not rows or 0 in rows:
+        raise MalformedBatchError(f"batches from {found.seq_first} of {found.source_id} hold no samples")
+    _check_name(found.boot_id, found.source_id, found.seq_first, len(rows))
+    columns: dict[str, NDArray[np.generic]] = {"t_ns": _array(found, "t_ns", found.t_ns, _TIME, total)}
+    for name, dtype in _RANGE_COLUMNS:
+        raw = getattr(found, name)
+        if raw:
+            columns[name] = _array(found, name, raw, dtype, total)
+    return columns
+
+
+def _array(
+    found: telemetry_pb2.SampleRange, name: str, raw: bytes, dtype: np.dtype[np.generic], rows: int
+) -> NDArray[np.generic]:
+    if len(raw) != rows * dtype.itemsize:
+        raise MalformedBatchError(
+            f"batches from {found.seq_first} of {found.source_id}: {name} has {len(raw)} bytes for {rows} times"
+        )
+    return np.frombuffer(raw, dtype)
+
+
+def _check_name(boot_id: str, source_id: str, seq: int, batches: int = 1) -> None:
+    if not source_id or not boot_id or not 0 < seq <= LARGEST_SEQ - batches:
+        raise MalformedBatchError("a sample batch needs a boot, a source and a sequence number from 1")

@@ -127,7 +127,8 @@ realtime_s = COALESCE(samples_1hz.realtime_s, excluded.realtime_s),
 n = samples_1hz.n + excluded.n,
 power_n = samples_1hz.power_n + excluded.power_n,
 power_w_avg = CASE WHEN samples_1hz.power_n + excluded.power_n > 0 THEN
-  (COALESCE(samples_1hz.power_w_avg * samples_1hz.power_n, 0.0) + COALESCE(excluded.power_w_avg * excluded.power_n, 0.0))
+  (COALESCE(samples_1hz.power_w_avg * samples_1hz.power_n, 0.0)
+   + COALESCE(excluded.power_w_avg * excluded.power_n, 0.0))
   / (samples_1hz.power_n + excluded.power_n) END,
 {_extreme("power_w_min", "<")},
 {_extreme("power_w_max", ">")},

@@ -134,7 +134,7 @@ _INSERT = {
 def _stored_ranges(
     connection: Connection, keys: Sequence[_Key], spans: Sequence[tuple[int, int]]
 ) -> list[list[tuple[int, int]]]:
-    """Return for each source the ranges of batches that are stored within its span, and the one that reaches into it."""
+    """Return for each source the stored ranges of batches within its span, and the one that reaches into it."""
     found: list[list[tuple[int, int]]] = [[] for _ in keys]
     wanted = json.dumps([[i, *key, *span] for i, (key, span) in enumerate(zip(keys, spans, strict=True))])
     for at, first, last in connection.exec_driver_sql(_STORED_RANGES[connection.dialect.name], (wanted,)):
