@@ -5,7 +5,7 @@ sample batches each, tasks answered the moment they are leased. What is measured
 completions a second, its CPU, how long an acknowledgement takes, its memory. Beside each figure stands the bare
 store, fed the same rows by one process without any network, in the same run.
 
-    python -m benchmarks.fleet [--agents N] [--processes N] [--seconds S] [--url postgresql://...]
+    python -m benchmarks.fleet [--agents N] [--processes N] [--seconds S] [--every S] [--url postgresql://...]
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import grpc
 import numpy as np
 import psutil
 from harness_coordinator.matching import Device, Requirement, Selector
-from harness_coordinator.sample_columns import columns_of
 from harness_coordinator.scheduler import AgentView, Group, plan
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2_grpc, telemetry_pb2
 from harness_store import segments
@@ -40,7 +39,8 @@ HZ = 20
 HEARTBEAT_S = 5.0
 WORKERS = 4
 MODELS = ("H200", "A100", "L40S", "RTX 4090")
-BLOCKS_A_COMMIT = 64
+BLOCKS_A_COMMIT = 512
+BOOT, CLOCK = "b" * 36, "c" * 36
 
 
 def main() -> None:
@@ -49,13 +49,29 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument(
+        "--every", type=int, default=5, help="seconds in a message: 5 from idle agents, 1 during runs"
+    )
     parser.add_argument("--tasks", type=int, default=8000)
     parser.add_argument("--url", default="", help="an empty database; default: a SQLite file")
-    parser.add_argument("--simulate", nargs=3, metavar=("ADDRESS", "FIRST", "COUNT"))
+    parser.add_argument("--simulate", nargs=4, metavar=("ADDRESS", "FIRST", "COUNT", "PID"))
     chosen = parser.parse_args()
     if chosen.simulate:
-        address, first, count = chosen.simulate
-        print(json.dumps(asyncio.run(simulate(address, int(first), int(count), chosen.seconds))))
+        address, first, count, pid = chosen.simulate
+        print(
+            json.dumps(
+                asyncio.run(
+                    simulate(
+                        address,
+                        int(first),
+                        int(count),
+                        chosen.seconds,
+                        chosen.every,
+                        psutil.Process(int(pid)),
+                    )
+                )
+            )
+        )
         return
     rows = [scheduler_row()]
     with tempfile.TemporaryDirectory() as folder:
@@ -104,32 +120,33 @@ def fleet_rows(chosen: argparse.Namespace, folder: Path) -> list[list[str]]:
             subprocess.Popen(
                 [
                     *(sys.executable, "-m", "benchmarks.fleet", "--seconds", str(chosen.seconds)),
-                    *("--simulate", address, str(i * per), str(per)),
+                    *("--every", str(chosen.every)),
+                    *("--simulate", address, str(i * per), str(per), str(process.pid)),
                 ],
                 stdout=subprocess.PIPE,
                 text=True,
             )
             for i in range(chosen.processes)
         ]
-        cpu_s, start, before = cpu_seconds(watched), time.perf_counter(), watched.memory_info().rss
+        before = watched.memory_info().rss
         told = [json.loads(s.communicate(timeout=chosen.seconds * 6 + 120)[0]) for s in simulators]
         took_s = max(t["seconds"] for t in told)
-        cpu_s = (cpu_seconds(watched) - cpu_s) / (time.perf_counter() - start)
+        cpu = sum(t["cpu"] for t in told) / len(told)
         samples = sum(t["samples"] for t in told)
         late_s = sorted(late for t in told for late in t["ack_s"])
         rss = watched.memory_info().rss
-        bare = bare_samples(folder, chosen.url)
+        bare = bare_samples(folder, chosen.url, chosen.every)
         rate = samples / took_s
         rows = [
             [
-                f"samples stored a second, {per * chosen.processes} agents x {SOURCES} sources x {HZ} Hz"
-                f" (asked: {per * chosen.processes * SOURCES * HZ:,})",
+                f"samples stored a second, {per * chosen.processes} agents x {SOURCES} sources x {HZ} Hz,"
+                f" a message every {chosen.every} s (asked: {per * chosen.processes * SOURCES * HZ:,})",
                 f"{rate:,.0f}",
-                f"{cpu_s:.0%} of a core, memory {before / 1e6:.0f} -> {rss / 1e6:.0f} MB",
+                f"{cpu:.0%} of a core, memory {before / 1e6:.0f} -> {rss / 1e6:.0f} MB",
                 f"{bare:,.0f} (ratio {rate / bare:.2f})",
             ],
             [
-                "acknowledgement of a batch, p50 / p99",
+                "acknowledgement of a message, p50 / p99",
                 f"{late_s[len(late_s) // 2] * 1e3:.0f} / {late_s[int(len(late_s) * 0.99)] * 1e3:.0f} ms",
                 "",
                 "",
@@ -159,17 +176,25 @@ def start_coordinator(folder: Path, url: str) -> tuple[subprocess.Popen[str], st
     return process, line.partition("listening on ")[2].partition(",")[0]
 
 
-async def simulate(address: str, first: int, count: int, seconds: float) -> dict[str, Any]:
+async def simulate(
+    address: str, first: int, count: int, seconds: float, every: int, watched: psutil.Process
+) -> dict[str, Any]:
     """Be `count` agents for a while; return samples acknowledged and how long acknowledgements took."""
-    t_ns = np.arange(HZ) * (1_000_000_000 // HZ)
-    power_w = 300 + 20 * np.sin(np.arange(HZ))
+    rows = HZ * every
+    t_ns = np.arange(rows) * (1_000_000_000 // HZ)
+    columns = {
+        "half_width_ns": np.full(rows, 20_000, "<u4").tobytes(),
+        "energy_j": (np.arange(rows) * 15.0).tobytes(),
+        "power_w": (300 + 20 * np.sin(np.arange(rows))).tobytes(),
+    }
     late_s: list[float] = []
     stored = 0
-    start = time.perf_counter()
+    connected, ready = 0, asyncio.Event()
+    start = cpu_s = 0.0
 
     async def agent(number: int) -> None:
-        nonlocal stored
-        agent_id = f"bench-{number}"
+        nonlocal stored, connected, start, cpu_s
+        agent_id = f"bench-{number:030d}"
         async with grpc.aio.insecure_channel(
             address, options=[("grpc.use_local_subchannel_pool", 1)]
         ) as channel:
@@ -177,33 +202,42 @@ async def simulate(address: str, first: int, count: int, seconds: float) -> dict
             session = stub.Session(_control(agent_id, seconds))
             await session.read()
             reading = asyncio.create_task(_drain(session))
-            sent: dict[tuple[str, int], float] = {}
+            connected += 1
+            if connected == count:
+                start, cpu_s = time.perf_counter(), cpu_seconds(watched)
+                ready.set()
+            await ready.wait()
+            sent: dict[int, float] = {}
 
             async def batches() -> AsyncIterator[telemetry_pb2.SampleBatch]:
-                await asyncio.sleep((number % 100) / 100)
-                for second in range(1, int(seconds) + 1):
-                    due = start + second + (number % 100) / 100
+                for second in range(1, int(seconds) + 1, every):
+                    # Agents are out of step, as those of a real fleet are.
+                    due = start + second - 1 + (number % 1000) / 1000 * every
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    for source in range(SOURCES):
-                        key = (f"gpu{source}", second)
-                        sent[key] = time.perf_counter()
-                        yield telemetry_pb2.SampleBatch(
-                            agent_id=agent_id, boot_id="b", clock_id="c", source_id=key[0], seq=second,
-                            t_ns=second * 1_000_000_000 + t_ns, half_width_ns=np.full(HZ, 20_000),
-                            energy_j=second * 300.0 + np.arange(HZ) * 15.0, power_w=power_w,
-                        )  # fmt: skip
+                    times = (second * 1_000_000_000 + t_ns).tobytes()
+                    ranges = [
+                        telemetry_pb2.SampleRange(
+                            boot_id=BOOT, clock_id=CLOCK, source_id=f"nvidia:GPU-{source:036d}:gpu",
+                            seq_first=second, rows=[HZ] * every, t_ns=times, **columns,
+                        )
+                        for source in range(SOURCES)
+                    ]  # fmt: skip
+                    sent[second + every - 1] = time.perf_counter()
+                    yield telemetry_pb2.SampleBatch(agent_id=agent_id, ranges=ranges)
 
             async for ack in stub.PushSamples(batches()):
-                for second in range(ack.seq, 0, -1):
-                    began = sent.pop((ack.source_id, second), None)
-                    if began is None:
-                        break
-                    late_s.append(time.perf_counter() - began)
-                    stored += HZ
+                for last in [seq for seq in sent if seq <= ack.acks[0].seq]:
+                    late_s.append(time.perf_counter() - sent.pop(last))
+                    stored += HZ * every * len(ack.acks)
             reading.cancel()
 
     await asyncio.gather(*(agent(first + i) for i in range(count)))
-    return {"samples": stored, "seconds": time.perf_counter() - start, "ack_s": late_s}
+    return {
+        "samples": stored,
+        "seconds": time.perf_counter() - start,
+        "cpu": (cpu_seconds(watched) - cpu_s) / (time.perf_counter() - start),
+        "ack_s": late_s,
+    }
 
 
 async def _control(agent_id: str, seconds: float) -> AsyncIterator[fleet_pb2.AgentMessage]:
@@ -222,23 +256,28 @@ async def _drain(session: Any) -> None:
         pass
 
 
-def bare_samples(folder: Path, url: str) -> float:
-    """Samples a second when one process appends such blocks to the store itself."""
+def bare_samples(folder: Path, url: str, every: int) -> float:
+    """Samples a second when one process appends such blocks of a thousand agents to the store itself."""
     store = open_store(url or f"sqlite:///{folder / 'bare.db'}")
-    batch = telemetry_pb2.SampleBatch(
-        boot_id="b", source_id="s", seq=1, t_ns=np.arange(HZ) * 50_000_000, half_width_ns=np.full(HZ, 20_000),
-        energy_j=np.arange(HZ) * 15.0, power_w=np.full(HZ, 300.0),
-    )  # fmt: skip
-    columns = columns_of(batch)
-    count = 4000
-    blocks = [segments.NewBlock("bare", "b", f"s{i % 64}", "c", 1 + i // 64, columns) for i in range(count)]
+    rows = HZ * every
+    columns = {
+        "t_ns": np.arange(rows) * 50_000_000, "half_width_ns": np.full(rows, 20_000, "<u4"),
+        "energy_j": np.arange(rows) * 15.0, "power_w": np.full(rows, 300.0),
+    }  # fmt: skip
+    blocks = [
+        segments.NewBlock(
+            f"bare-{i // SOURCES % 1000:030d}", BOOT, f"nvidia:GPU-{i % SOURCES:036d}:gpu", CLOCK,
+            1 + i // (SOURCES * 1000) * every, columns, (HZ,) * every,
+        )
+        for i in range(SOURCES * 1000 * 4)
+    ]  # fmt: skip
     start = time.perf_counter()
-    for at in range(0, count, BLOCKS_A_COMMIT):
+    for at in range(0, len(blocks), BLOCKS_A_COMMIT):
         with store.begin() as connection:
             segments.append_blocks(connection, blocks[at : at + BLOCKS_A_COMMIT])
     took_s = time.perf_counter() - start
     store.close()
-    return count * HZ / took_s
+    return len(blocks) * rows / took_s
 
 
 async def task_row(address: str, tasks: int, watched: psutil.Process) -> list[str]:
