@@ -29,6 +29,8 @@ class MiniCoordinator(fleet_pb2_grpc.FleetServicer):
         self.goodbyes: list[str] = []
         self.offers: deque[fleet_pb2.LeaseOffer] = deque()
         self.more: dict[str, deque[list[work_pb2.Task]]] = defaultdict(deque)
+        self.features: list[str] = []
+        """Of the welcome; none: a coordinator of the first version, which takes one batch a message."""
         self.acknowledge = True
         self.answer_heartbeats = True
         self.refusal: fleet_pb2.Refusal | None = None
@@ -120,7 +122,7 @@ class MiniCoordinator(fleet_pb2_grpc.FleetServicer):
             yield fleet_pb2.CoordinatorMessage(refusal=self.refusal)
             return
         welcome = fleet_pb2.Welcome(
-            version="test", heartbeat_s=HEARTBEAT_S, lease_s=10, coordinator_id="mini"
+            version="test", heartbeat_s=HEARTBEAT_S, lease_s=10, coordinator_id="mini", features=self.features
         )
         yield fleet_pb2.CoordinatorMessage(welcome=welcome)
         outbox: asyncio.Queue[fleet_pb2.CoordinatorMessage | None] = asyncio.Queue()

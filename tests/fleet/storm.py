@@ -108,6 +108,11 @@ class Storm:
         goal = min(total, self.done(job_id) + more)
         wait_for(lambda: self.done(job_id) >= goal, f"{goal} tasks are done", 180.0)
 
+    def wait_for_heartbeat(self) -> None:
+        """Wait until the agent has a session: what is not connected cannot notice a silence."""
+        seen = self.sql("select last_seen_realtime_ns from agents")
+        wait_for(lambda: self.sql("select last_seen_realtime_ns from agents") != seen, "the agent is heard")
+
     # The faults -------------------------------------------------------------------------------------
 
     def kill_agent(self) -> None:
@@ -137,6 +142,7 @@ class Storm:
 
     def half_open(self) -> None:
         """Let the link swallow everything until the agent has noticed."""
+        self.wait_for_heartbeat()
         told = self.fleet.log("box").count("nothing came for")
         self.proxy.freeze()
         wait_for(lambda: self.fleet.log("box").count("nothing came for") > told, "the silence is noticed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import sqlite3
 import subprocess
@@ -19,8 +20,10 @@ from harness_coordinator.authority import Authority
 from harness_coordinator.enrolment import PEER_BURST, RateLimit
 from harness_coordinator.roles import RPC_ROLES
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
+from harness_store.sample_columns import unpack
 
 from tests.end_to_end.harness_processes import HARNESS, wait_for
+from tests.fleet.garbage import MutatedBatches
 from tests.fleet.secure_fleet import ALL_RPCS, SecureFleet, call, call_and_hear, channel_of
 
 REFUSED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
@@ -202,22 +205,15 @@ def test_garbage_on_the_wire_harms_nobody(secure: SecureFleet) -> None:
 
 
 def assert_survives_garbage(fleet: SecureFleet, rounds: int) -> None:
-    """Send malformed messages as a certified agent and as nobody; the coordinator goes on serving."""
-    import random
-
+    """Send malformed messages as a certified agent and as nobody: nothing of them is stored, and the rest goes on."""
     chance = random.Random(7)
     agent_id, mine = fleet.agent_certificate()
-    good = telemetry_pb2.SampleBatch(
-        agent_id=agent_id, boot_id="b", clock_id="c", source_id="s", seq=1, t_ns=[1, 2], power_w=[3.0, 4.0]
-    ).SerializeToString()
+    mutated = MutatedBatches(agent_id, chance)
     with channel_of(fleet.address, mine) as channel:
         for number in range(rounds):
             noise = chance.randbytes(chance.randrange(1, 2000))
-            broken = bytearray(good)
-            for _ in range(3):
-                broken[chance.randrange(len(broken))] = chance.randrange(256)
-            for method in ("Session", "PushSamples"):
-                call(channel, f"/harness.v1.Fleet/{method}", (noise, bytes(broken))[number % 2])
+            call(channel, "/harness.v1.Fleet/Session", noise)
+            call(channel, "/harness.v1.Fleet/PushSamples", mutated.next(number) if number % 4 else noise)
             if number % 20 == 0:
                 for address in (fleet.address, fleet.enrolment):
                     host, _, port = address.rpartition(":")
@@ -226,6 +222,18 @@ def assert_survives_garbage(fleet: SecureFleet, rounds: int) -> None:
     fleet.log_in("viewer")
     assert fleet.run("jobs").returncode == 0
     assert fleet.processes["coordinator"].poll() is None
+    assert mutated.broken > rounds / 4, "too little was broken to learn anything"
+    with sqlite3.connect(fleet.database.removeprefix("sqlite:///")) as database:
+        stored = database.execute(
+            "select boot_id, source_id, seq_first, payload from sample_segments where agent_id = ?",
+            (agent_id,),
+        ).fetchall()
+        assert database.execute("select count(*) from agents where agent_id = ?", (agent_id,)).fetchone() == (
+            0,
+        )
+    for *key, payload in stored:
+        columns = {name: values.tobytes() for name, values in unpack(payload).items()}
+        assert columns in mutated.whole.get(tuple(key), []), f"something of a broken batch is stored: {key}"
 
 
 def test_enrolment_is_limited_for_each_address() -> None:

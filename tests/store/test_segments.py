@@ -75,6 +75,25 @@ def test_a_block_that_arrives_late_is_not_taken_for_one_that_was_there(store: St
         assert np.array_equal(_read(c)["t_ns"] // S, np.repeat([1, 2, 3], 20))
 
 
+def test_of_batches_sent_together_those_that_are_new_are_stored(store: Store) -> None:
+    def joined(first: int, last: int) -> segments.NewBlock:
+        t_ns = np.concatenate([_second(seq).columns["t_ns"] for seq in range(first, last + 1)])
+        columns = {"t_ns": t_ns, "power_w": t_ns / 1e9}
+        return segments.NewBlock("a1", "b1", "g", "c1", first, columns, (20,) * (last - first + 1))
+
+    with store.begin() as c:
+        register(c)
+        assert segments.append_blocks(c, [joined(3, 5)]) == 3
+        assert segments.append_blocks(c, [joined(1, 8), joined(7, 9), _second(4)]) == 6
+        assert segments.append_blocks(c, [joined(2, 6), _second(9)]) == 0
+        ranges = c.execute(
+            select(SampleSegment.seq_first, SampleSegment.seq_last).order_by(SampleSegment.seq_first)
+        ).all()
+        assert [tuple(r) for r in ranges] == [(1, 2), (3, 5), (6, 8), (9, 9)]
+        assert np.array_equal(_read(c)["t_ns"] // S, np.repeat(np.arange(1, 10), 20))
+        assert c.execute(select(func.sum(Samples1Hz.n))).scalar() == 180
+
+
 def test_the_same_number_of_another_process_or_source_is_another_block(store: Store) -> None:
     with store.begin() as c:
         register(c)
