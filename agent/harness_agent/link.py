@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import grpc
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc
@@ -15,6 +14,7 @@ from harness_agent.backoff import Backoff
 from harness_agent.clock_offset import ClockOffsetEstimator
 from harness_agent.enrolment import Credentials, keep_renewed, renewal_request, tls_options
 from harness_agent.errors import EnrolmentError, RefusedError, UnreachableError
+from harness_agent.handler import Handler
 from harness_agent.outbox import Outbox
 from harness_agent.session import MAX_MESSAGE_BYTES, Session, SessionEndedError
 
@@ -23,34 +23,6 @@ RENEWAL_RETRY_S = 300.0
 """Between tries to renew a certificate; a short-lived one is tried ten times in what is left of it."""
 _NOT_ALLOWED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 _log = logging.getLogger(__name__)
-
-
-class Handler(Protocol):
-    """Whoever does the work that the coordinator gives."""
-
-    def lease(self, offer: fleet_pb2.LeaseOffer) -> None:
-        """Take tasks of a new run or of the one that is on."""
-        ...
-
-    def no_work(self, run_id: str) -> None:
-        """End a run once its tasks are done."""
-        ...
-
-    def cancel(self, tasks: list[tuple[str, int]], reason: str) -> None:
-        """Stop these (task, attempt) pairs; unknown ones are none of ours."""
-        ...
-
-    def drain(self, reason: str) -> None:
-        """Finish what is in flight and take nothing new."""
-        ...
-
-    def welcomed(self) -> None:
-        """A session has begun."""
-        ...
-
-    def heartbeat(self) -> fleet_pb2.Heartbeat:
-        """Tell what is held and loaded now; times and clock offset are filled in by the session."""
-        ...
 
 
 class Link:

@@ -6,18 +6,16 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 from harness_proto.v1 import fleet_pb2, telemetry_pb2
 
 from harness_agent.clock_offset import ClockOffsetEstimator
+from harness_agent.handler import Handler
 from harness_agent.outbox import Outbox
 from harness_agent.sample_ranges import SAMPLE_RANGES, join_batches
 from harness_agent.spool import READ_BYTES, LaneName
-
-if TYPE_CHECKING:
-    from harness_agent.link import Handler
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 WELCOME_TIMEOUT_S = 15.0
