@@ -20,7 +20,7 @@ class MutatedBatches:
     def __init__(self, agent_id: str, chance: random.Random) -> None:
         self._agent_id = agent_id
         self._chance = chance
-        self.whole: dict[tuple[str, str, int], list[Polls]] = {}
+        self.whole: dict[tuple[str, str], list[Polls]] = {}
         self.broken = 0
 
     def next(self, number: int) -> bytes:
@@ -51,8 +51,21 @@ class MutatedBatches:
         for key, polls in found:
             self.whole.setdefault(key, []).append(polls)
 
+    def explains(self, boot_id: str, source_id: str, stored: Polls) -> bool:
+        """Whether what is stored is a whole batch, or the part of a range that was not there before."""
+        n = len(stored["t_ns"]) // 8
+        return any(
+            polls.keys() == stored.keys()
+            and all(
+                polls[name][at * DTYPES[name].itemsize : (at + n) * DTYPES[name].itemsize] == values
+                for name, values in stored.items()
+            )
+            for polls in self.whole.get((boot_id, source_id), [])
+            for at in range(len(polls["t_ns"]) // 8 - n + 1)
+        )
 
-def _whole(payload: bytes, agent_id: str) -> Iterator[tuple[tuple[str, str, int], Polls]]:
+
+def _whole(payload: bytes, agent_id: str) -> Iterator[tuple[tuple[str, str], Polls]]:
     try:
         message = telemetry_pb2.SampleBatch.FromString(payload)
     except DecodeError:
@@ -75,4 +88,4 @@ def _whole(payload: bytes, agent_id: str) -> Iterator[tuple[tuple[str, str, int]
             polls[name] = np.frombuffer(values, wire).astype(dtype).tobytes()
         else:
             if "t_ns" in polls and each.source_id and each.boot_id and 0 < seq < 2**63:
-                yield (each.boot_id, each.source_id, seq), polls
+                yield (each.boot_id, each.source_id), polls
