@@ -33,7 +33,8 @@ def _offsets_ns(connection: Connection, blocks: Sequence[Block]) -> dict[tuple[s
     known: dict[tuple[str, str], float] = {}
     for chunk in chunks(sorted({block[0] for block in blocks}), 500):
         for agent_id, clock_id, offset_ns in connection.execute(_OFFSETS, {"b_ids": chunk}):
-            known[agent_id, clock_id] = offset_ns
+            if offset_ns is not None:
+                known[agent_id, clock_id] = offset_ns
     return known
 
 
@@ -108,7 +109,7 @@ def _column(blocks: Sequence[Block], lengths: Sequence[int], names: Sequence[str
 
 
 _OFFSETS = select(Agent.agent_id, Agent.clock_id, Agent.clock_offset_ns).where(
-    Agent.agent_id.in_(bindparam("b_ids", expanding=True)), Agent.clock_offset_ns.is_not(None)
+    Agent.agent_id.in_(bindparam("b_ids", expanding=True))
 )
 COLUMNS = (
     "agent_id", "source_id", "clock_id", "second", "realtime_s", "n", "power_n", "power_w_avg", "power_w_min",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from harness_proto.v1 import telemetry_pb2
 from harness_store.sample_columns import DTYPES
+from numpy.typing import NDArray
+
+Poll = tuple[str, str, frozenset[tuple[str, bytes]]]
+"""Boot, source and the raw bytes of what was read."""
 
 Polls = dict[str, bytes]
 """Columns of one batch as the store's raw bytes."""
@@ -20,7 +24,7 @@ class MutatedBatches:
     def __init__(self, agent_id: str, chance: random.Random) -> None:
         self._agent_id = agent_id
         self._chance = chance
-        self.whole: dict[tuple[str, str], list[Polls]] = {}
+        self.whole: set[Poll] = set()
         self.broken = 0
 
     def next(self, number: int) -> bytes:
@@ -48,21 +52,19 @@ class MutatedBatches:
     def _note(self, payload: bytes) -> None:
         found = list(_whole(payload, self._agent_id))
         self.broken += not found
-        for key, polls in found:
-            self.whole.setdefault(key, []).append(polls)
+        for (boot_id, source_id), polls in found:
+            columns = {name: np.frombuffer(raw, DTYPES[name]) for name, raw in polls.items()}
+            self.whole.update(polls_of(boot_id, source_id, columns))
 
-    def explains(self, boot_id: str, source_id: str, stored: Polls) -> bool:
-        """Whether what is stored is a whole batch, or the part of a range that was not there before."""
-        n = len(stored["t_ns"]) // 8
-        return any(
-            polls.keys() == stored.keys()
-            and all(
-                polls[name][at * DTYPES[name].itemsize : (at + n) * DTYPES[name].itemsize] == values
-                for name, values in stored.items()
-            )
-            for polls in self.whole.get((boot_id, source_id), [])
-            for at in range(len(polls["t_ns"]) // 8 - n + 1)
-        )
+
+def polls_of(boot_id: str, source_id: str, columns: Mapping[str, NDArray[np.generic]]) -> set[Poll]:
+    """Return every poll bit for bit, without what it lacks: batches may be stored in parts or joined."""
+    found: set[Poll] = set()
+    for i in range(len(columns["t_ns"])):
+        told = {name: values[i] for name, values in columns.items()}
+        known = {n: v.tobytes() for n, v in told.items() if n == "t_ns" or (v == v and bool(v))}  # noqa: PLR0124
+        found.add((boot_id, source_id, frozenset(known.items())))
+    return found
 
 
 def _whole(payload: bytes, agent_id: str) -> Iterator[tuple[tuple[str, str], Polls]]:

@@ -20,10 +20,12 @@ from harness_coordinator.authority import Authority
 from harness_coordinator.enrolment import PEER_BURST, RateLimit
 from harness_coordinator.roles import RPC_ROLES
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
+from harness_store.models import PACKED
 from harness_store.sample_columns import unpack
+from harness_store.segment_codec import decode_segment
 
 from tests.end_to_end.harness_processes import HARNESS, wait_for
-from tests.fleet.garbage import MutatedBatches
+from tests.fleet.garbage import MutatedBatches, polls_of
 from tests.fleet.secure_fleet import ALL_RPCS, SecureFleet, call, call_and_hear, channel_of
 
 REFUSED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAUTHENTICATED)
@@ -225,17 +227,16 @@ def assert_survives_garbage(fleet: SecureFleet, rounds: int) -> None:
     assert mutated.broken > rounds / 4, "too little was broken to learn anything"
     with sqlite3.connect(fleet.database.removeprefix("sqlite:///")) as database:
         stored = database.execute(
-            "select boot_id, source_id, payload from sample_segments where agent_id = ?",
+            "select boot_id, source_id, codec, payload from sample_segments where agent_id = ?",
             (agent_id,),
         ).fetchall()
         assert database.execute("select count(*) from agents where agent_id = ?", (agent_id,)).fetchone() == (
             0,
         )
-    for boot_id, source_id, payload in stored:
-        columns = {name: values.tobytes() for name, values in unpack(payload).items()}
-        assert mutated.explains(boot_id, source_id, columns), (
-            f"something of a broken batch is stored: {columns}"
-        )
+    for boot_id, source_id, codec, payload in stored:
+        columns = unpack(payload) if codec == PACKED else decode_segment(codec, payload)
+        left = polls_of(boot_id, source_id, columns) - mutated.whole
+        assert not left, f"something of a broken batch is stored: {left}"
 
 
 def test_enrolment_is_limited_for_each_address() -> None:
