@@ -148,7 +148,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character() -> None:
     [
         ("gsm8k", "gsm8k-test.jsonl", 1319, None),
         ("mmlu", "mmlu.parquet", 15858, "ABCD"),
-        ("arc", "ai2_arc__ARC-Challenge__validation.parquet", 299, "ABCD"),
+        ("arc", "ai2_arc__ARC-Challenge__validation.parquet", 299, "ABCDE"),
         ("boolq", "boolq__none__validation.parquet", 3270, ("yes", "no")),
         ("sciq", "sciq__none__validation.parquet", 1000, "ABCD"),
         ("winogrande", "winogrande__winogrande_xl__validation.parquet", 1267, "AB"),
