@@ -9,7 +9,16 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 DEFAULT_ENGINES = ("llamacpp", "vllm", "mlx", "openai", "stub")
 """Engines of this distribution; an agent may have more through the entry point `harness.engines`."""
@@ -175,9 +184,28 @@ class SamplingSpec(_Strict):
 
 
 class EvaluationSpec(_Strict):
-    """How answers are judged."""
+    """How answers are judged: by a rule when they arrive, or later by a judge (`harness evaluate`)."""
 
-    method: Literal["none", "exact_match", "judge"] = "none"
+    method: Literal["none", "exact_match", "multiple_choice", "numeric", "judge"] = "none"
+    relative_tolerance: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """Of `numeric`: as a share of the reference."""
+    absolute_tolerance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Of `numeric`: in the answer's unit."""
+    form: Literal["pairwise", "true_false"] | None = None
+    """Of `judge`: compared with a reference answer on five levels, or true or false against a reference."""
+
+    @model_validator(mode="after")
+    def _options_of_method(self) -> EvaluationSpec:
+        if self.method != "numeric" and not (self.relative_tolerance is self.absolute_tolerance is None):
+            raise ValueError("a tolerance belongs to `method: numeric`")
+        if self.method != "judge" and self.form is not None:
+            raise ValueError("`form` belongs to `method: judge`")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A coordinator one version older knows the method alone.
+        return {k: v for k, v in handler(self).items() if v is not None}
 
 
 class JobFile(_Strict):

@@ -164,7 +164,7 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
     ) -> AsyncIterator[jobs_pb2.TableChunk]:
         """Yield a job's rows as one Arrow IPC stream in chunks."""
         table = await self._answer(context, lambda c: results.results_table(c, request.job_id))
-        for chunk in _chunks(table):
+        for chunk in table_chunks(table):
             yield chunk
 
     async def Samples(  # noqa: N802
@@ -172,7 +172,7 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
     ) -> AsyncIterator[jobs_pb2.TableChunk]:
         """Yield raw samples of a job or an agent as one Arrow IPC stream in chunks."""
         table = await self._answer(context, lambda c: results.samples_table(c, request.job_id))
-        for chunk in _chunks(table):
+        for chunk in table_chunks(table):
             yield chunk
 
     def _unknown_engine(self, spec: JobFile) -> str:
@@ -253,7 +253,8 @@ def _cancel(task: jobs.HeldByAgent, reason: str) -> Any:
     )
 
 
-def _chunks(table: pa.Table) -> list[jobs_pb2.TableChunk]:
+def table_chunks(table: pa.Table) -> list[jobs_pb2.TableChunk]:
+    """Return a table as the chunks of one Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

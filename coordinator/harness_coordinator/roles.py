@@ -35,6 +35,13 @@ RPC_ROLES: Mapping[str, frozenset[str]] = {
     "/harness.v1.Datasets/List": _PEOPLE,
     "/harness.v1.Datasets/Show": _PEOPLE,
     "/harness.v1.Datasets/Rows": _PEOPLE,
+    "/harness.v1.Verdicts/Record": frozenset({SUBMITTER}),
+    "/harness.v1.Verdicts/Use": frozenset({SUBMITTER}),
+    "/harness.v1.Verdicts/KeepJudgements": frozenset({SUBMITTER}),
+    "/harness.v1.Verdicts/FindJudgements": _PEOPLE,
+    "/harness.v1.Verdicts/Describe": _PEOPLE,
+    "/harness.v1.Verdicts/Answers": _PEOPLE,
+    "/harness.v1.Verdicts/List": _PEOPLE,
 }
 """An RPC that is not named here is refused to everybody."""
 

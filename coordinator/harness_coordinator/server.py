@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
-from harness_proto.v1 import datasets_pb2_grpc, fleet_pb2_grpc, jobs_pb2_grpc
+from harness_proto.v1 import datasets_pb2_grpc, fleet_pb2_grpc, jobs_pb2_grpc, verdicts_pb2_grpc
 from harness_store.database import Store, open_store
 
 from harness_coordinator.authority import Authority, ServerFiles
@@ -27,6 +27,7 @@ from harness_coordinator.repeating import repeat
 from harness_coordinator.roles import Gate, Roster
 from harness_coordinator.sessions import Sessions
 from harness_coordinator.settings import MAX_MESSAGE_BYTES, ROSTER_EVERY_S, CoordinatorSettings
+from harness_coordinator.verdicts_service import VerdictsService
 from harness_coordinator.write_queue import WriteQueue
 
 STOP_GRACE_S = 2.0
@@ -116,6 +117,7 @@ async def _serve(
     datasets_pb2_grpc.add_DatasetsServicer_to_server(
         DatasetsService(store=store, writes=writes, gate=gate), server
     )
+    verdicts_pb2_grpc.add_VerdictsServicer_to_server(VerdictsService(store=store, writes=writes), server)
     address = _bind(server, settings.listen, files, clients_have_certificates=True)
     servers = [server]
     enrolment_address = None

@@ -14,10 +14,9 @@ from harness_proto.v1 import fleet_pb2, work_pb2
 from harness_store import events
 from harness_store.chunk_times import encode_times
 from harness_store.task_batch import RunOwner, TaskBatch, read_batch
-from harness_store.verdicts.exact_match import exact_match
+from harness_store.verdicts.rules import RULES, judge_by_rule, rule_options
 from sqlalchemy import Connection
 
-EXACT_MATCH = "exact_match"
 TASK_KINDS = frozenset({"generation", "task_update"})
 
 
@@ -94,17 +93,19 @@ def _generation(batch: TaskBatch, agent_id: str, boot_id: str, g: work_pb2.Gener
     else:
         counted = task.was_done(*fence)
     batch.generations.append(_row(batch, agent_id, boot_id, g, counted=counted))
-    if counted and task.evaluation == EXACT_MATCH:
-        correct = exact_match(g.response, task.reference)
+    if counted and task.evaluation in RULES:
+        options = rule_options(task.evaluation_options_json)
+        verdict = judge_by_rule(task.evaluation, g.response, task.reference, options)
         batch.verdicts.append(
             {
                 "task_id": g.task_id,
                 "attempt": g.attempt,
-                "method": EXACT_MATCH,
-                "correct": correct,
-                "score": None if correct is None else float(correct),
+                "method": task.evaluation,
+                "correct": verdict.correct,
+                "score": verdict.score,
                 "detail": None,
                 "evaluated_realtime_ns": batch.now_ns,
+                "reason": verdict.reason,
             }
         )
     return over

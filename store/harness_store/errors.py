@@ -27,6 +27,10 @@ class UnknownJobError(StoreError, LookupError):
     """No job has this id."""
 
 
+class UnknownMethodError(StoreError, LookupError):
+    """A job has no verdicts by this method."""
+
+
 class UnknownRunError(StoreError, LookupError):
     """No run has this id."""
 

@@ -85,6 +85,8 @@ def insert_job(connection: Connection, job: NewJob, rows: Iterable[QueryRow] = (
     query_count = min(dataset.row_count, job.dataset_limit or dataset.row_count)
     job_id = new_job_id(job.submitted_realtime_ns)
     spec = json.loads(job.spec_json)
+    evaluation = dict(spec.get("evaluation") or {})
+    method = evaluation.pop("method", "none")
     connection.execute(
         insert(Job),
         {
@@ -99,7 +101,8 @@ def insert_job(connection: Connection, job: NewJob, rows: Iterable[QueryRow] = (
             "repetitions": job.repetitions,
             "priority": job.priority,
             "energy": job.energy,
-            "evaluation": (spec.get("evaluation") or {}).get("method", "none"),
+            "evaluation": method,
+            "evaluation_options_json": json.dumps(evaluation) if evaluation else None,
             "warmup": spec.get("warmup", 0),
             "submitted_realtime_ns": job.submitted_realtime_ns,
         },

@@ -35,6 +35,7 @@ class TaskNow:
     failures: int
     max_attempts: int
     evaluation: str
+    evaluation_options_json: str | None
     reference: str | None
 
     def is_held(self, attempt: int, agent_id: str, run_id: str) -> bool:
@@ -159,6 +160,7 @@ _TASKS = (
         Task.failures,
         Task.max_attempts,
         Job.evaluation,
+        Job.evaluation_options_json,
         Query.reference,
     )
     .join(Job, Job.job_id == Task.job_id)

@@ -15,7 +15,7 @@ from harness_agent.enrolment import Credentials, enrol, tls_options
 from harness_cli.token import seconds
 from harness_coordinator.authority import Authority
 from harness_coordinator.tokens import new_token
-from harness_proto.v1 import datasets_pb2, fleet_pb2, jobs_pb2
+from harness_proto.v1 import datasets_pb2, fleet_pb2, jobs_pb2, verdicts_pb2
 from harness_store import credentials
 from harness_store.database import open_store
 
@@ -25,6 +25,7 @@ SERVICES = {
     "Fleet": fleet_pb2.DESCRIPTOR.services_by_name["Fleet"],
     "Jobs": jobs_pb2.DESCRIPTOR.services_by_name["Jobs"],
     "Datasets": datasets_pb2.DESCRIPTOR.services_by_name["Datasets"],
+    "Verdicts": verdicts_pb2.DESCRIPTOR.services_by_name["Verdicts"],
 }
 ALL_RPCS = [f"/harness.v1.{name}/{m.name}" for name, service in SERVICES.items() for m in service.methods]
 

@@ -1,7 +1,7 @@
 """The tables, one file per subject."""
 
 from harness_store.models.base import Base
-from harness_store.models.energy import Evaluation, Measurement, RunEnergy, TaskHost
+from harness_store.models.energy import Evaluation, Judgement, Measurement, RunEnergy, TaskHost
 from harness_store.models.fleet import Agent, AgentBoot, ClockOffset, Device, Source
 from harness_store.models.jobs import Dataset, Embedding, Job, JobModel, Model, Query, Task
 from harness_store.models.journal import Event, Meta
@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "JobModel",
     "JoinToken",
+    "Judgement",
     "Measurement",
     "Meta",
     "Model",

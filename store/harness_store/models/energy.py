@@ -113,7 +113,10 @@ class TaskHost(Base):
 
 
 class Evaluation(Base):
-    """Whether an answer is right, by one method; `correct` is NULL where it cannot be told."""
+    """Whether an answer is right, by one method; `correct` is NULL with a reason where it cannot be told.
+
+    A method is a rule's name, `code`, `judge:NAME`, `judge:NAME@REFERENCE`, `human:NAME` or `majority`.
+    """
 
     __tablename__ = "evaluations"
 
@@ -124,3 +127,25 @@ class Evaluation(Base):
     score: Mapped[float | None]
     detail: Mapped[str | None]
     evaluated_realtime_ns: Mapped[int]
+    reason: Mapped[str | None]
+    """Why nothing was decided."""
+
+
+class Judgement(Base):
+    """One answer of a judge as it came: what was paid for once is read from here the next time."""
+
+    __tablename__ = "judgements"
+
+    content_hash: Mapped[TextKey]
+    """SHA-256 of the judge's endpoint and model, the messages and the settings."""
+    judge: Mapped[str]
+    model: Mapped[str]
+    form: Mapped[str]
+    presented: Mapped[str]
+    """answer-first or reference-first; empty where there is one order."""
+    raw: Mapped[str]
+    prompt_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    cost_usd: Mapped[float | None]
+    seconds: Mapped[float | None]
+    answered_realtime_ns: Mapped[int]

@@ -100,7 +100,9 @@ class Job(Base):
     priority: Mapped[int]
     energy: Mapped[str]
     evaluation: Mapped[str]
-    """Method whose verdict is the `correct` of its results: none, exact_match, judge."""
+    """Method whose verdict is the `correct` of its results: none, exact_match, judge:NAME, ..."""
+    evaluation_options_json: Mapped[str | None]
+    """What the job file says beside the method, for example a tolerance."""
     warmup: Mapped[int]
     submitted_realtime_ns: Mapped[int]
     finished_realtime_ns: Mapped[int | None]

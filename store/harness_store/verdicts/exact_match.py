@@ -79,20 +79,8 @@ def number_of(text: str) -> Decimal | None:
     return -value if negative and value is not None else value
 
 
-def _matches(response: str, reference: str) -> bool:
-    expected = number_of(reference)
-    if expected is not None:
-        return last_number(response) == expected
-    if _CHOICE.fullmatch(reference):
-        return _choice(response) == reference
-    wanted = normalised(reference)
-    if wanted in YES_OR_NO:
-        return next((word for word in normalised(response).split() if word in YES_OR_NO), None) == wanted
-    said = [response, *_BOXED.findall(response)[-1:], *_MARKED.findall(response)[-1:]]
-    return any(normalised(text) == wanted for text in said)
-
-
-def _choice(response: str) -> str | None:
+def chosen_letter(response: str) -> str | None:
+    """Return the option from A to J that an answer picks, None where it picks none."""
     text = re.sub(r"[*_`]", "", response).strip()
     for part in (*_BOXED.findall(text)[-1:], *_MARKED.findall(text)[-1:], text):
         for pattern in _CHOICES_IN_TEXT[:2] if part is not text else _CHOICES_IN_TEXT:
@@ -100,6 +88,19 @@ def _choice(response: str) -> str | None:
             if found:
                 return found[-1].upper()
     return None
+
+
+def _matches(response: str, reference: str) -> bool:
+    expected = number_of(reference)
+    if expected is not None:
+        return last_number(response) == expected
+    if _CHOICE.fullmatch(reference):
+        return chosen_letter(response) == reference
+    wanted = normalised(reference)
+    if wanted in YES_OR_NO:
+        return next((word for word in normalised(response).split() if word in YES_OR_NO), None) == wanted
+    said = [response, *_BOXED.findall(response)[-1:], *_MARKED.findall(response)[-1:]]
+    return any(normalised(text) == wanted for text in said)
 
 
 def _value(text: str) -> Decimal | None:
