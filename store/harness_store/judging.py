@@ -165,7 +165,8 @@ _OF_ANSWER = (
     "JOIN queries q ON q.dataset_id = t.dataset_id AND q.query_id = t.query_id "
 )
 _ANSWERS = text(
-    "SELECT t.task_id, t.attempt, t.repetition, t.query_id, t.model_id, q.text, q.messages_json, q.reference, g.response "
+    "SELECT t.task_id, t.attempt, t.repetition, t.query_id, t.model_id, q.text, q.messages_json, q.reference, "
+    "g.response "
     + _OF_ANSWER
     + "WHERE t.job_id = :job AND t.state = 'done' ORDER BY t.ordinal"
 )
