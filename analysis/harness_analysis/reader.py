@@ -7,7 +7,7 @@ from dataclasses import asdict
 from types import TracebackType
 
 import pyarrow as pa
-from harness_store import results
+from harness_store import judging, results
 from harness_store.database import Store, open_store
 from harness_store.job_summaries import job_summaries
 from harness_store.outcomes import outcomes_table
@@ -62,6 +62,15 @@ class StoreReader:
         """
         with self._store.read() as connection:
             return Frame(results.results_table(connection, job))
+
+    def verdicts(self, job: str) -> Frame:
+        """Return every verdict on a job's answers, by all methods; columns are those of `harness_store.judging`.
+
+        Raises:
+            UnknownJobError: no such job.
+        """
+        with self._store.read() as connection:
+            return Frame(judging.verdicts_table(connection, job))
 
     def samples(self, job_or_agent: str) -> Frame:
         """Return the raw samples of a job's sources over its runs, or everything an agent (id or name) sent.

@@ -36,6 +36,13 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         ),
         "models": ("harness_cli.models:models", "List known models, and which are here; convert weights."),
     },
+    "Verdicts": {
+        "evaluate": (
+            "harness_cli.evaluate:evaluate",
+            "Judge a job's answers: by a rule, by tests, by judges.",
+        ),
+        "judges": ("harness_cli.judges:judges", "How far judges agree; blind samples for people, and back."),
+    },
     "Numbers": {
         "results": ("harness_cli.results:results", "Rows of a job: joules, seconds, tokens, verdicts."),
         "compare": (

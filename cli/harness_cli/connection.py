@@ -127,6 +127,13 @@ def datasets_stub(address: str) -> Iterator[datasets_pb2_grpc.DatasetsStub]:
 
 @contextlib.contextmanager
 def _stub(address: str, kind: Callable[[grpc.Channel], S]) -> Iterator[S]:
+    with coordinator_channel(address) as channel:
+        yield jobs_pb2_grpc.JobsStub(channel)
+
+
+@contextlib.contextmanager
+def coordinator_channel(address: str) -> Iterator[grpc.Channel]:
+    """Open a channel to a coordinator; gRPC errors become plain failures."""
     if ":" not in address:
         raise bad_input(f"--coordinator takes HOST:PORT, not {address!r}")
     options = [
@@ -137,6 +144,7 @@ def _stub(address: str, kind: Callable[[grpc.Channel], S]) -> Iterator[S]:
     with open_channel(address, options) as channel:
         try:
             yield kind(channel)
+            yield channel
         except grpc.RpcError as error:
             raise explain(error, address) from error
 

@@ -166,9 +166,7 @@ _OF_ANSWER = (
 )
 _ANSWERS = text(
     "SELECT t.task_id, t.attempt, t.repetition, t.query_id, t.model_id, q.text, q.messages_json, q.reference, "
-    "g.response "
-    + _OF_ANSWER
-    + "WHERE t.job_id = :job AND t.state = 'done' ORDER BY t.ordinal"
+    "g.response " + _OF_ANSWER + "WHERE t.job_id = :job AND t.state = 'done' ORDER BY t.ordinal"
 )
 _VERDICTS = text(
     "SELECT t.job_id AS job, t.task_id AS task, t.attempt, t.repetition, t.query_id, t.model_id, e.method, "

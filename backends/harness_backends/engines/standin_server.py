@@ -1,7 +1,8 @@
 """A stand-in for an inference engine: OpenAI's streaming HTTP with made-up answers, and faults on demand.
 
 Run as a file: standin_server.py SETTINGS_JSON, with the entries of the adapter `stub` and a port (0 picks one
-and prints it). Needs nothing but the standard library. What it answers comes from no model.
+and prints it). `replies` scripts what a judge says: a list of {"when": text in the last message, "say": answer}, of which
+the first that fits counts. A request without `stream` gets one JSON answer, as judges are asked. Needs nothing but the standard library. What it answers comes from no model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CRASH_CODE = 70
 DEFAULTS: dict[str, Any] = {
     "port": 0, "load_s": 0.0, "first_token_s": 0.01, "token_s": 0.002, "tokens": 8, "reasoning_tokens": 0,
     "reply": "", "slots": 0, "burn": False, "fault": "", "fault_every": 1, "fault_s": 1.0, "start_fault": "",
-    "metrics_prefix": "stub",
+    "metrics_prefix": "stub", "replies": [],
 }  # fmt: skip
 
 
@@ -79,9 +80,32 @@ class StandInServer:
         async with self._slots:
             self._running += 1
             try:
+                if not request.get("stream"):
+                    return await self._complete(request, messages, fault, writer)
                 return await self._stream(request, messages, fault, writer)
             finally:
                 self._running -= 1
+
+    async def _complete(
+        self, request: dict[str, Any], messages: list[Any], fault: str, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Answer in one piece, as judges are asked; `cut` and `prose` are the faults of judges."""
+        await self._pass(self._set["first_token_s"] + (self._set["fault_s"] if fault == "slow" else 0.0))
+        if fault == "cut":
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+            )
+            await writer.drain()
+            return False
+        asked = str(messages[-1].get("content", ""))
+        said = next((r["say"] for r in self._set["replies"] if r["when"] in asked), self._set["reply"])
+        if fault == "prose":
+            said = "Both of them are quite good, in their own way."
+        words = len(said.split())
+        prompt = sum(len(str(message.get("content", "")).split()) for message in messages)
+        usage = {"prompt_tokens": prompt, "completion_tokens": words, "total_tokens": prompt + words}
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        return await _reply(writer, 200, {"object": "chat.completion", "choices": [choice], "usage": usage})
 
     def _metrics(self) -> str:
         prefix = self._set["metrics_prefix"]
