@@ -104,9 +104,8 @@ def evaluate(
         if method != JUDGE:
             given = {"relative_tolerance": relative_tolerance, "absolute_tolerance": absolute_tolerance}
             options |= {k: v for k, v in given.items() if v is not None}
-            if method not in RULE_OPTIONS or not RULE_OPTIONS[method]:
-                if any(v is not None for v in given.values()):
-                    raise bad_input(f"a tolerance belongs to --method numeric, not {method}")
+            if not RULE_OPTIONS.get(method) and any(v is not None for v in given.values()):
+                raise bad_input(f"a tolerance belongs to --method numeric, not {method}")
             chosen = _chosen(desk, job, method, answers, limit)
             _by_code(desk, job, chosen) if method == CODE else _by_rule(desk, job, method, chosen, options)
             methods, left, notes = [method], 0, []

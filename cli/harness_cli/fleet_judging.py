@@ -17,6 +17,7 @@ from harness_analysis.evaluation.verdicts import without_asking
 from harness_coordinator.jobfile import JobFile, JobFileError, parse_job
 from harness_coordinator.query_file import QueryRow
 from harness_proto.v1 import jobs_pb2
+from harness_store.rows import chunks
 
 from harness_cli.connection import jobs_stub
 from harness_cli.endpoint_judging import JudgingDone, new_verdict
@@ -26,9 +27,6 @@ from harness_cli.submit import SUBMIT_TIMEOUT_S, submit_messages
 from harness_cli.tables import fetch_table
 from harness_cli.verdict_desk import VerdictDesk
 from harness_cli.watching import watch_job
-
-Ask = tuple[str, str]
-"""The id of a judge job's query: `task.attempt.order`, and the raw reply to it."""
 
 
 def judge_by_fleet(
@@ -70,7 +68,8 @@ def judge_by_fleet(
             own = {p: _read(replies.get(_ask_id(answer, p)), form) for p in orders}
             verdict = verdict_of_replies(own, form)
         verdicts.append(new_verdict(answer, verdict))
-    done.refused = desk.record(job_id, method, verdicts)
+    for chunk in chunks(verdicts):
+        done.refused += desk.record(job_id, method, chunk)
     done.judged = len(verdicts)
     return done
 

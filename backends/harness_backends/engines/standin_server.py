@@ -1,8 +1,9 @@
 """A stand-in for an inference engine: OpenAI's streaming HTTP with made-up answers, and faults on demand.
 
 Run as a file: standin_server.py SETTINGS_JSON, with the entries of the adapter `stub` and a port (0 picks one
-and prints it). `replies` scripts what a judge says: a list of {"when": text in the last message, "say": answer}, of which
-the first that fits counts. A request without `stream` gets one JSON answer, as judges are asked. Needs nothing but the standard library. What it answers comes from no model.
+and prints it). `replies` scripts what a judge says, a list of {"when": text in the last message, "say": answer}, of
+which the first that fits counts; a request without `stream` gets one JSON answer, as judges are asked. Needs nothing
+but the standard library. What it answers comes from no model.
 """
 
 from __future__ import annotations
