@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("sampler", "query_latency", "engine_throughput", "coordinator", "store")
+BENCHMARKS = ("sampler", "query_latency", "engine_throughput", "coordinator", "store", "evaluation")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,9 +46,9 @@ def test_a_question_is_paid_for_once() -> None:
 
 @pytest.mark.parametrize("fault", ["429", "500", "cut"])
 def test_a_fault_that_passes_is_asked_through(fault: str) -> None:
-    with standin_judge(reply=YES, fault=fault, fault_every=2, fault_s=0.01) as url:
-        with JudgeClient(settings(url), MemoryCache()) as client:
-            asked = [client.ask(f"question {i}", TrueFalseReply) for i in range(4)]
+    faults = {"fault": fault, "fault_every": 2, "fault_s": 0.01}
+    with standin_judge(reply=YES, **faults) as url, JudgeClient(settings(url), MemoryCache()) as client:
+        asked = [client.ask(f"question {i}", TrueFalseReply) for i in range(4)]
     assert all(isinstance(a, Answered) for a in asked)
 
 
@@ -61,12 +62,13 @@ def test_a_fault_that_passes_is_asked_through(fault: str) -> None:
     ],
 )
 def test_a_fault_that_stays_leaves_the_answer_undecided(fault: str, said: str) -> None:
-    with standin_judge(reply=YES, fault=fault, fault_s=0.01 if fault == "429" else 0.6) as url:
-        with JudgeClient(settings(url, timeout_s=0.2), MemoryCache()) as client:
-            asked = client.ask("question", TrueFalseReply)
+    fault_s = 0.01 if fault == "429" else 0.6
+    with (
+        standin_judge(reply=YES, fault=fault, fault_s=fault_s) as url,
+        JudgeClient(settings(url, timeout_s=0.2), MemoryCache()) as client,
+    ):
+        asked = client.ask("question", TrueFalseReply)
     assert isinstance(asked, Undecided)
-    import re
-
     assert re.search(said, asked.reason)
 
 
@@ -104,9 +106,9 @@ def test_a_key_that_is_missing_or_wrong_stops_everything(monkeypatch: pytest.Mon
     monkeypatch.setenv("HARNESS_ENGINE_KEY", "right")
     monkeypatch.setenv("HARNESS_TEST_KEY", "wrong")
     with standin_judge(reply=YES) as url:
-        with JudgeClient(settings(url, key_env="HARNESS_TEST_KEY"), MemoryCache()) as client:
-            with pytest.raises(JudgeRefusedError, match="answered 401"):
-                client.ask("question", TrueFalseReply)
+        client = JudgeClient(settings(url, key_env="HARNESS_TEST_KEY"), MemoryCache())
+        with client, pytest.raises(JudgeRefusedError, match="answered 401"):
+            client.ask("question", TrueFalseReply)
         monkeypatch.setenv("HARNESS_TEST_KEY", "right")
         with JudgeClient(settings(url, key_env="HARNESS_TEST_KEY"), MemoryCache()) as client:
             assert isinstance(client.ask("question", TrueFalseReply), Answered)
