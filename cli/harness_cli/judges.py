@@ -196,9 +196,9 @@ def reference_rows(verdicts: Sequence[Mapping[str, Any]], judge: str) -> list[di
             row[model] = sum(own) / len(own)
         queries = {key[0] for key in shared}
         covered = {key[0] for key in shared if found[key]}
-        row["coverage"] = len(covered) / len(queries) if queries else None
-        first = rows[0]["coverage"] if rows else row["coverage"]
-        row["difference_pp"] = None if row["coverage"] is None else 100 * (row["coverage"] - first)
+        coverage = len(covered) / len(queries) if queries else math.nan
+        first = rows[0]["coverage"] if rows else coverage
+        row |= {"coverage": coverage, "difference_pp": 100 * (coverage - first)}
         rows.append(row)
     return rows
 

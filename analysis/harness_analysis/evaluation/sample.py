@@ -13,7 +13,7 @@ from harness_analysis.errors import AnalysisError
 from harness_analysis.evaluation.judging import AnswerToJudge
 from harness_analysis.evaluation.prompts import question_text
 
-COLUMNS = ("id", "question", "reference", "answer", "label", "comment")
+COLUMNS: tuple[str, ...] = ("id", "question", "reference", "answer", "label", "comment")
 LABELS = {
     **dict.fromkeys(("right", "correct", "true", "yes", "1"), True),
     **dict.fromkeys(("wrong", "incorrect", "false", "no", "0"), False),
@@ -70,7 +70,7 @@ def write_sample(rows: Iterable[dict[str, str]], path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, list(COLUMNS))
             writer.writeheader()
             writer.writerows(rows)
         partial.replace(path)
