@@ -38,6 +38,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'harness.db'}"
         job_id = make_job(url, chosen.answers)
+        # The first call imports what the command needs; it is no part of the rate.
+        time_command(url, job_id, chosen.answers)
         path_s = [time_command(url, job_id, chosen.answers) for _ in range(chosen.repeat)]
     texts = [(ANSWER.format(i + 1), str(i + 1)) for i in range(chosen.answers)]
     bare_s = []
