@@ -18,6 +18,8 @@ from tests.analysis.evaluation.standin_judge import pairwise, standin_judge
 from tests.end_to_end.conftest import write_job
 from tests.end_to_end.harness_processes import HARNESS, Harness, wait_for
 
+pytestmark = pytest.mark.timeout(360)
+
 
 def write_judges(folder: Path, *judges: dict[str, Any]) -> str:
     path = folder / "judges.yaml"
