@@ -122,7 +122,7 @@ def _run_job(
 def _job_file(settings: JudgeSettings, job_id: str, suffix: str) -> JobFile:
     fleet = settings.fleet
     assert fleet is not None  # noqa: S101 - the caller chose by it
-    data = {
+    data: dict[str, Any] = {
         "name": f"judge-{settings.name}-of-{job_id}{suffix}",
         "dataset": {"path": "judge-prompts"},
         "models": [fleet.model],
@@ -131,6 +131,8 @@ def _job_file(settings: JudgeSettings, job_id: str, suffix: str) -> JobFile:
         "concurrency": fleet.concurrency,
         "sampling": {"temperature": settings.temperature, "max_output_tokens": settings.max_output_tokens},
     }
+    if fleet.baseline_s is not None:
+        data["baseline_s"] = fleet.baseline_s
     try:
         return parse_job(data, origin=f"judge {settings.name}: `fleet`")
     except JobFileError as error:

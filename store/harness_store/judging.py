@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from sqlalchemy import Connection, bindparam, func, select, text, update
@@ -92,10 +93,7 @@ def judged_job(connection: Connection, job_id: str) -> JudgedJob:
 
 def answers_table(connection: Connection, job_id: str) -> pa.Table:
     """Return every answer of a job that counts, in the order of its expansion; columns are `ANSWERS_SCHEMA`."""
-    rows = connection.execute(_ANSWERS, {"job": job_id}).all()
-    columns = list(zip(*rows, strict=True)) or [()] * len(ANSWERS_SCHEMA)
-    arrays = [pa.array(column, f.type) for column, f in zip(columns, ANSWERS_SCHEMA, strict=True)]
-    return pa.table(arrays, schema=ANSWERS_SCHEMA)
+    return _table(connection.execute(_ANSWERS, {"job": job_id}).all(), ANSWERS_SCHEMA)
 
 
 def verdicts_table(connection: Connection, job_id: str) -> pa.Table:
@@ -105,11 +103,7 @@ def verdicts_table(connection: Connection, job_id: str) -> pa.Table:
         UnknownJobError: no such job.
     """
     judged_job(connection, job_id)
-    rows = [dict(row) for row in connection.execute(_VERDICTS, {"job": job_id}).mappings()]
-    for row in rows:
-        row["official"] = bool(row["official"])
-        row["correct"] = None if row["correct"] is None else bool(row["correct"])
-    return pa.Table.from_pylist(rows, schema=VERDICTS_SCHEMA)
+    return _table(connection.execute(_VERDICTS, {"job": job_id}).all(), VERDICTS_SCHEMA)
 
 
 def record_verdicts(
@@ -122,8 +116,9 @@ def record_verdicts(
     """
     counted: set[tuple[str, int]] = set()
     for chunk in chunks([v.task_id for v in verdicts], CHUNK_IDS):
-        found = connection.execute(_COUNTED, {"b_job": job_id, "b_ids": chunk})
-        counted.update((row.task_id, row.attempt) for row in found)
+        counted.update(
+            tuple(row) for row in connection.execute(_COUNTED, {"b_job": job_id, "b_ids": chunk}).all()
+        )
     rows = [
         (
             v.task_id,
@@ -158,6 +153,17 @@ def use_method(connection: Connection, job_id: str, method: str) -> int:
         raise UnknownMethodError(f"job {job_id} has no verdicts by {method!r} (there are: {there})")
     connection.execute(update(Job).where(Job.job_id == job_id).values(evaluation=method))
     return int(known[method])
+
+
+def _table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
+    """Return rows as a table, by column: of a million, a mapping for each row would cost more than judging it."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = []
+    for field, column in zip(schema, columns, strict=True):
+        # SQLite has no booleans.
+        values = [None if v is None else bool(v) for v in column] if field.type == _BOOL else column
+        arrays.append(pa.array(values, type=field.type))
+    return pa.table(arrays, schema=schema)
 
 
 _OF_ANSWER = (

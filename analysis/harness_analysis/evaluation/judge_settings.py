@@ -37,6 +37,8 @@ class FleetJudge(_Strict):
     hardware: list[Any] = Field(default_factory=lambda: ["any"])
     energy: str = "measured"
     concurrency: int = Field(default=1, ge=1, le=1024)
+    baseline_s: float | None = Field(default=None, ge=0, le=600)
+    """Idle time measured before and after; default: that of any job."""
 
 
 class JudgeSettings(_Strict):
