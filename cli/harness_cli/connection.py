@@ -13,7 +13,7 @@ import grpc
 from harness_agent.enrolment import Credentials, renew, tls_options
 from harness_agent.errors import EnrolmentError
 from harness_coordinator.settings import DEFAULT_LISTEN, MAX_MESSAGE_BYTES
-from harness_proto.v1 import datasets_pb2_grpc, jobs_pb2_grpc
+from harness_proto.v1 import datasets_pb2_grpc, jobs_pb2_grpc, verdicts_pb2_grpc
 
 from harness_cli.failure import Failure, bad_input, unreachable, work_failed
 
@@ -126,14 +126,14 @@ def datasets_stub(address: str) -> Iterator[datasets_pb2_grpc.DatasetsStub]:
 
 
 @contextlib.contextmanager
-def _stub(address: str, kind: Callable[[grpc.Channel], S]) -> Iterator[S]:
-    with coordinator_channel(address) as channel:
-        yield jobs_pb2_grpc.JobsStub(channel)
+def verdicts_stub(address: str) -> Iterator[verdicts_pb2_grpc.VerdictsStub]:
+    """Open a channel to the coordinator's Verdicts service; gRPC errors become plain failures."""
+    with _stub(address, verdicts_pb2_grpc.VerdictsStub) as stub:
+        yield stub
 
 
 @contextlib.contextmanager
-def coordinator_channel(address: str) -> Iterator[grpc.Channel]:
-    """Open a channel to a coordinator; gRPC errors become plain failures."""
+def _stub(address: str, kind: Callable[[grpc.Channel], S]) -> Iterator[S]:
     if ":" not in address:
         raise bad_input(f"--coordinator takes HOST:PORT, not {address!r}")
     options = [
@@ -144,7 +144,6 @@ def coordinator_channel(address: str) -> Iterator[grpc.Channel]:
     with open_channel(address, options) as channel:
         try:
             yield kind(channel)
-            yield channel
         except grpc.RpcError as error:
             raise explain(error, address) from error
 

@@ -14,7 +14,7 @@ from harness_proto.v1 import jobs_pb2, verdicts_pb2, verdicts_pb2_grpc
 from harness_store.judgements import JudgementRow
 from harness_store.judging import JudgedJob, NewVerdict
 
-from harness_cli.connection import CALL_TIMEOUT_S, coordinator_channel
+from harness_cli.connection import CALL_TIMEOUT_S, verdicts_stub
 from harness_cli.failure import bad_input, unreachable
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class VerdictDesk(Protocol):
 def verdict_desk(coordinator: str, database_url: str | None) -> Iterator[VerdictDesk]:
     """Open the desk; what the store or the coordinator refuses becomes a plain failure."""
     if not database_url:
-        with coordinator_channel(coordinator) as channel:
-            yield WireDesk(verdicts_pb2_grpc.VerdictsStub(channel))
+        with verdicts_stub(coordinator) as stub:
+            yield WireDesk(stub)
         return
     from harness_store.database import open_store
     from harness_store.errors import StoreError, UnknownJobError, UnknownMethodError
