@@ -116,9 +116,8 @@ def record_verdicts(
     """
     counted: set[tuple[str, int]] = set()
     for chunk in chunks([v.task_id for v in verdicts], CHUNK_IDS):
-        counted.update(
-            tuple(row) for row in connection.execute(_COUNTED, {"b_job": job_id, "b_ids": chunk}).all()
-        )
+        found = connection.execute(_COUNTED, {"b_job": job_id, "b_ids": chunk}).all()
+        counted.update((row.task_id, row.attempt) for row in found)
     rows = [
         (
             v.task_id,
