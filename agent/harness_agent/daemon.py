@@ -76,6 +76,7 @@ class _Agent:
         self._identity = state.identity()
         self._credentials = _credentials(config, state.path / "tls", self._identity.agent_id)
         self._gone: set[str] = set()
+        self._hanging: set[str] = set()
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._may_start = asyncio.Event()
@@ -105,12 +106,19 @@ class _Agent:
     async def _serve(self, found: Discovery) -> int:
         infos = {source.info.source_id: source.info for source in found.sources}
         sampler = Sampler(
-            found.sources, self._outbox.samples, _rates_hz(infos, self._config.poll_hz), on_gone=self._on_gone
+            found.sources,
+            self._outbox.samples,
+            _rates_hz(infos, self._config.poll_hz),
+            on_gone=self._on_gone,
+            on_hang=self._on_hang,
+            on_answer=self._on_answer,
         )
         work = Work(
             RunSurroundings(
                 outbox=self._outbox,
-                sources=lambda: [info for source_id, info in infos.items() if source_id not in self._gone],
+                sources=lambda: [
+                    info for source_id, info in infos.items() if source_id not in self._gone | self._hanging
+                ],
                 track=found.track,
                 strangers=found.strangers,
                 flush_samples=sampler.flush,
@@ -182,6 +190,14 @@ class _Agent:
     def _on_gone(self, source_id: str, reason: str) -> None:
         self._gone.add(source_id)
         self._outbox.source_gone(source_id, reason)
+
+    def _on_hang(self, source_id: str, sentence: str) -> None:
+        self._hanging.add(source_id)
+        self._outbox.event("source_hangs", f"{source_id}: {sentence}")
+
+    def _on_answer(self, source_id: str, sentence: str) -> None:
+        self._hanging.discard(source_id)
+        self._outbox.event("source_answers", f"{source_id}: {sentence}")
 
     async def _watch_clocks(self) -> None:
         before = read_clocks()

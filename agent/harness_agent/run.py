@@ -37,6 +37,7 @@ CRASH_SETTLE_S = 2.0
 
 SHARED_DEVICE = "shared_device"
 """Fact of a run: the processes that used its devices beside the engine."""
+STRANGERS_S = 5.0
 
 Phase = fleet_pb2.RunUpdate
 _log = logging.getLogger(__name__)
@@ -249,8 +250,9 @@ class Run:
 
     async def _look_for_strangers(self, engine: EngineProcess) -> None:
         """Note who else uses the run's devices now: the joules of such a run are flagged."""
-        found = await asyncio.to_thread(self._around.strangers, self._source_ids, engine.pids)
-        self._strangers |= set(found)
+        asking = asyncio.to_thread(self._around.strangers, self._source_ids, engine.pids)
+        with contextlib.suppress(TimeoutError):  # a driver that hangs must not hold up the run
+            self._strangers |= set(await asyncio.wait_for(asking, STRANGERS_S))
 
     async def _baseline(self, engine: EngineProcess) -> None:
         if self.settings.baseline_s <= 0:

@@ -1,68 +1,38 @@
-"""One thread that polls every source at dithered times and hands on columns about once a second."""
+"""One thread polls every source at dithered times and hands on columns about once a second.
+
+A source whose read hangs keeps the thread that it holds, for itself; a new thread polls the others.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from harness_backends.telemetry.source import Reading, Source, SourceGone
 
 from harness_agent.clock import Clock, MonotonicClock
+from harness_agent.hang_watch import HangWatch
+from harness_agent.polled_sources import FIRST_BACKOFF_NS, Group, Polled, Poller, SourceCounts
 from harness_agent.punctual_thread import prefer_this_thread
 from harness_agent.sample_blocks import SampleBlock, to_block
 
 DEFAULT_HZ = 20.0
 LARGEST_HZ = 5000.0
-_GOLDEN = 0.6180339887498949
 BLOCK_NS = 1_000_000_000
-FIRST_BACKOFF_NS = 100_000_000
 LONGEST_BACKOFF_NS = 30_000_000_000
 STOP_S = 5.0
+ALONE_S = 60.0
+"""How long a source must answer in time before it is polled together with the others again."""
+IN_PROGRESS_S = 0.5
+"""A flush waits this long for a read that is on; a longer one hangs."""
 KEPT_BLOCKS = 1200
 """Blocks kept while the sink refuses them: 2 sources for 10 minutes."""
 
 Sink = Callable[[SampleBlock], None]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class SourceCounts:
-    """What became of one source's polls so far."""
-
-    polls: int = 0
-    readings: int = 0
-    errors: int = 0
-    skipped_polls: int = 0
-    """Poll slots that passed while the thread was kept from running."""
-    last_error: str = ""
-    gone: str = ""
-    """Why the source was given up, empty while it is alive."""
-
-
-@dataclass(slots=True, eq=False)
-class _Polled:
-    source: Source
-    source_id: str
-    counts: SourceCounts
-    readings: list[Reading] = field(default_factory=list[Reading])
-    first_ns: int = 0
-    retry_ns: int = 0
-    backoff_ns: int = FIRST_BACKOFF_NS
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """Sources polled together: one wake-up serves all of one rate."""
-
-    interval_ns: int
-    members: list[_Polled]
-    dither: float
-    """Where in its interval the next poll falls, 0 to 1."""
-    slot_ns: int = 0
-    due_ns: int = 0
 
 
 class Sampler:
@@ -82,9 +52,12 @@ class Sampler:
         hz: float | Mapping[str, float] | None = None,
         *,
         on_gone: Callable[[str, str], None] | None = None,
+        on_hang: Callable[[str, str], None] | None = None,
+        on_answer: Callable[[str, str], None] | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
         stop_s: float = STOP_S,
+        alone_s: float = ALONE_S,
     ) -> None:
         """Prepare to sample; `start` begins.
 
@@ -94,29 +67,34 @@ class Sampler:
                 a block that it refuses by raising is offered again.
             hz: polls a second for all sources, or by source id; None takes what each source asks for.
             on_gone: called with the source id and the reason when a source is given up.
+            on_hang: called with the source id and a sentence when a read does not come back; the source has no
+                samples until it answers, and the others go on. Not noticed under `run` without `start`.
+            on_answer: called with the source id and a sentence when it answers again.
             clock: CLOCK_MONOTONIC unless simulated.
             seed: makes the dither repeatable.
             stop_s: how long `stop` waits for a poll to end, for a vendor's call may hang.
+            alone_s: how long a source that hung must answer in time before it is polled with the others again.
         """
         self._sink = sink
-        self._on_gone = on_gone
-        self._stop_s = stop_s
+        self._on_gone, self._on_hang, self._on_answer = on_gone, on_hang, on_answer
+        self._stop_s, self._alone_s = stop_s, alone_s
         self._clock = clock or MonotonicClock()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._refused: list[SampleBlock] = []
         self._lost_blocks = 0
         self.counts: dict[str, SourceCounts] = {}
-        by_interval: dict[int, list[_Polled]] = {}
+        by_interval: dict[int, list[Polled]] = {}
         for source in sources:
-            polled = _Polled(source, source.info.source_id, SourceCounts())
+            polled = Polled(source, source.info.source_id, SourceCounts())
             self.counts[polled.source_id] = polled.counts
             by_interval.setdefault(round(1e9 / poll_rate_hz(source, hz)), []).append(polled)
         generator = random.Random(seed)  # noqa: S311
-        self._groups = [
-            _Group(interval, members, generator.random()) for interval, members in by_interval.items()
-        ]
+        self._common = Poller(
+            [Group(interval, members, generator.random()) for interval, members in by_interval.items()]
+        )
+        self._pollers = [self._common]
+        """The common one, and one for each source that hung."""
 
     @property
     def lost_blocks(self) -> int:
@@ -124,101 +102,179 @@ class Sampler:
         return self._lost_blocks
 
     def start(self) -> None:
-        """Begin polling in a daemon thread."""
-        self._thread = threading.Thread(target=self._run_thread, name="sampler", daemon=True)
-        self._thread.start()
+        """Begin polling in a daemon thread, and watch for reads that hang in another."""
+        self._start_thread(self._common)
+        HangWatch(lambda: tuple(self._pollers), self._isolate, self._stop).start()
 
     def stop(self) -> None:
         """Stop polling, hand on what is buffered and close the sources."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(self._stop_s)
-            if self._thread.is_alive():
-                # It holds the lock and the sources: closing under it could bring the whole process down.
-                _log.error("a sensor did not answer within %.0f s; the sampler is left behind", self._stop_s)
-                return
+        with self._lock:
+            pollers = list(self._pollers)
+        deadline_s = time.monotonic() + self._stop_s
+        for poller in pollers:
+            hangs = any(polled.hung_since_ns for polled in poller.members())
+            if poller.thread is not None and not hangs:
+                poller.thread.join(max(0.0, deadline_s - time.monotonic()))
         self.flush()
-        for group in self._groups:
-            for polled in group.members:
+        for poller in pollers:
+            if poller.thread is not None and poller.thread.is_alive():
+                # It holds its source: closing under it could bring the whole process down.
+                _log.error("a sensor does not answer at the end; it is left behind")
+                continue
+            for polled in poller.members():
                 polled.source.close()
-        self._groups = []
+            poller.groups = []
 
     def flush(self) -> None:
-        """Hand on what is buffered now; callable from any thread."""
+        """Hand on what is buffered now, with the reads that are on; callable from any thread."""
+        for poller in tuple(self._pollers):
+            number, deadline_s = poller.reads, time.monotonic() + IN_PROGRESS_S
+            while (reading := poller.reading) is not None and poller.reads == number:
+                if reading.hung_since_ns or time.monotonic() > deadline_s:
+                    break
+                time.sleep(0.001)
         with self._lock:
-            for group in self._groups:
-                for polled in group.members:
+            for poller in self._pollers:
+                for polled in poller.members():
                     self._emit(polled)
             self._offer_refused()
 
-    def _run_thread(self) -> None:
-        prefer_this_thread(min((group.interval_ns for group in self._groups), default=BLOCK_NS))
-        self.run()
-
     def run(self) -> None:
         """Poll in the calling thread until `stop` is called elsewhere."""
+        self._begin(self._common)
+        self._poll_until_over(self._common)
+
+    def _start_thread(self, poller: Poller) -> None:
+        poller.thread = threading.Thread(target=self._run_thread, args=(poller,), name="sampler", daemon=True)
+        self._begin(poller)
+        poller.thread.start()
+
+    def _run_thread(self, poller: Poller) -> None:
+        prefer_this_thread(min((group.interval_ns for group in poller.groups), default=BLOCK_NS))
+        self._poll_until_over(poller)
+
+    def _begin(self, poller: Poller) -> None:
         now_ns = self._clock.now_ns()
-        for group in self._groups:
-            group.slot_ns = now_ns
-            group.due_ns = now_ns + self._dither_ns(group)
-        while not self._stop.is_set():
-            if not self._groups:
-                self._stop.wait()
-                return
-            group = min(self._groups, key=_due)
+        for group in poller.groups:
+            if not group.due_ns:
+                group.begin(now_ns)
+
+    def _poll_until_over(self, poller: Poller) -> None:
+        while not self._stop.is_set() and not poller.over:
+            if not poller.groups:
+                # A source that hung may come back.
+                self._stop.wait(BLOCK_NS * 1e-9)
+                continue
+            group = min(poller.groups, key=_due)
             self._clock.wait_until(group.due_ns, self._stop)
             if self._stop.is_set():
                 return
+            self._poll(poller, group)
             with self._lock:
-                self._poll(group)
-            if not group.members:
-                self._groups.remove(group)
-                continue
-            self._schedule(group)
+                if group not in poller.groups:
+                    continue  # it is another thread's by now
+                if group.members:
+                    group.schedule_next(self._clock.now_ns())
+                else:
+                    poller.groups.remove(group)
 
-    def _dither_ns(self, group: _Group) -> int:
-        group.dither = (group.dither + _GOLDEN) % 1.0
-        return int(group.dither * group.interval_ns)
-
-    def _schedule(self, group: _Group) -> None:
-        group.slot_ns += group.interval_ns
-        late_ns = self._clock.now_ns() - group.slot_ns
-        if late_ns > group.interval_ns:
-            # After a suspend or a stall the missed slots are gone: polling them in a burst tells nothing.
-            missed = late_ns // group.interval_ns
-            group.slot_ns += missed * group.interval_ns
-            for polled in group.members:
-                polled.counts.skipped_polls += missed
-        group.due_ns = group.slot_ns + self._dither_ns(group)
-
-    def _poll(self, group: _Group) -> None:
+    def _poll(self, poller: Poller, group: Group) -> None:
         for polled in tuple(group.members):
             if polled.retry_ns and self._clock.now_ns() < polled.retry_ns:
                 continue
-            counts = polled.counts
-            counts.polls += 1
+            reading: Reading | None = None
+            gone: SourceGone | None = None
+            error: Exception | None = None
+            polled.counts.polls += 1
+            poller.reads += 1
+            poller.reading = polled
             try:
                 reading = polled.source.read()
-            except SourceGone as gone:
-                self._give_up(group, polled, str(gone))
-                continue
-            except Exception as error:  # noqa: BLE001 - a vendor library may raise anything, and sampling must go on
-                self._back_off(polled, error)
-                continue
-            if polled.retry_ns:
-                polled.retry_ns, polled.backoff_ns = 0, FIRST_BACKOFF_NS
-            if reading is None:
-                if polled.readings and self._clock.now_ns() - polled.first_ns >= BLOCK_NS:
-                    self._emit(polled)
-                continue
-            counts.readings += 1
-            if not polled.readings:
-                polled.first_ns = self._clock.now_ns()
-            polled.readings.append(reading)
-            if reading.t_ns - polled.first_ns >= BLOCK_NS:
-                self._emit(polled)
+            except SourceGone as told:
+                gone = told
+            except Exception as told:  # noqa: BLE001 - a vendor library may raise anything, and sampling must go on
+                error = told
+            with self._lock:
+                poller.reading = None
+                hung = bool(polled.hung_since_ns)
+                if hung:
+                    self._end_hang(poller, polled)
+                if gone is not None:
+                    self._give_up(poller, polled, str(gone))
+                elif error is not None:
+                    self._back_off(polled, error)
+                elif not hung:
+                    self._take(polled, reading)
+                if polled.answered_ns and not hung:
+                    self._rejoin(poller, polled)
+            if hung:
+                return  # this thread has the one source only now
 
-    def _back_off(self, polled: _Polled, error: Exception) -> None:
+    def _take(self, polled: Polled, reading: Reading | None) -> None:
+        if polled.retry_ns:
+            polled.retry_ns, polled.backoff_ns = 0, FIRST_BACKOFF_NS
+        if reading is None:
+            if polled.readings and self._clock.now_ns() - polled.first_ns >= BLOCK_NS:
+                self._emit(polled)
+            return
+        polled.counts.readings += 1
+        if not polled.readings:
+            polled.first_ns = self._clock.now_ns()
+        polled.readings.append(reading)
+        if reading.t_ns - polled.first_ns >= BLOCK_NS:
+            self._emit(polled)
+
+    def _isolate(self, poller: Poller, polled: Polled, number: int) -> None:
+        """Leave a thread to the source whose read hangs in it, and poll the others in a new one."""
+        with self._lock:
+            if poller.reading is not polled or poller.reads != number or self._stop.is_set():
+                return  # it came back meanwhile
+            polled.hung_since_ns = self._clock.now_ns()
+            polled.counts.hangs += 1
+            self._emit(polled)
+            others = poller.split(polled) if poller is self._common else None
+            if others is not None:
+                self._common = others
+                self._pollers.append(others)
+                self._start_thread(others)
+            self._tell(
+                self._on_hang,
+                polled,
+                "a read does not come back; there are no samples of it until it answers",
+            )
+
+    def _end_hang(self, poller: Poller, polled: Polled) -> None:
+        """Note that the read came back. What it tells is of no known time within the hang, so it is not used."""
+        now_ns = self._clock.now_ns()
+        silent_s, polled.hung_since_ns, polled.answered_ns = (now_ns - polled.hung_since_ns) * 1e-9, 0, now_ns
+        for group in poller.groups:
+            group.begin(now_ns)
+        self._tell(
+            self._on_answer,
+            polled,
+            f"it answers again; for {silent_s:.1f} s and more there are no samples of it",
+        )
+
+    def _rejoin(self, poller: Poller, polled: Polled) -> None:
+        """Poll a source in the common thread again once it has answered in time for long enough."""
+        if poller is self._common or self._clock.now_ns() - polled.answered_ns < self._alone_s * 1e9:
+            return
+        polled.answered_ns = 0
+        self._common.take_back(poller.groups)
+        poller.groups, poller.over = [], True
+        self._pollers.remove(poller)
+
+    def _tell(self, told: Callable[[str, str], None] | None, polled: Polled, sentence: str) -> None:
+        _log.warning("%s: %s", polled.source_id, sentence)
+        if told is None:
+            return
+        try:
+            told(polled.source_id, sentence)
+        except Exception:  # noqa: BLE001 - sampling must go on whatever becomes of the message
+            _log.exception("telling about %s failed", polled.source_id)
+
+    def _back_off(self, polled: Polled, error: Exception) -> None:
         counts = polled.counts
         counts.errors += 1
         counts.last_error = f"{type(error).__name__}: {error}"
@@ -227,9 +283,11 @@ class Sampler:
         polled.retry_ns = self._clock.now_ns() + polled.backoff_ns
         polled.backoff_ns = min(2 * polled.backoff_ns, LONGEST_BACKOFF_NS)
 
-    def _give_up(self, group: _Group, polled: _Polled, reason: str) -> None:
+    def _give_up(self, poller: Poller, polled: Polled, reason: str) -> None:
         self._emit(polled)
-        group.members.remove(polled)
+        for group in poller.groups:
+            if polled in group.members:
+                group.members.remove(polled)
         polled.counts.gone = reason
         _log.warning("%s is gone: %s", polled.source_id, reason)
         try:
@@ -239,7 +297,7 @@ class Sampler:
         except Exception:  # noqa: BLE001 - a vendor library may raise anything, and sampling must go on
             _log.exception("closing %s failed", polled.source_id)
 
-    def _emit(self, polled: _Polled) -> None:
+    def _emit(self, polled: Polled) -> None:
         if not polled.readings:
             return
         block = to_block(polled.source_id, polled.readings)
@@ -279,5 +337,5 @@ def poll_rate_hz(source: Source, hz: float | Mapping[str, float] | None) -> floa
     return hz
 
 
-def _due(group: _Group) -> int:
+def _due(group: Group) -> int:
     return group.due_ns

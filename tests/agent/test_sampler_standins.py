@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from harness_agent.learning import learn
 from harness_agent.sample_blocks import SampleBlock
 from harness_agent.sampler import Sampler
+from harness_backends.telemetry.host import HostSource
 from harness_backends.telemetry.nvidia import NvidiaProvider
 
 from tests.standins.play import Stage, random_steps
@@ -89,6 +91,103 @@ def test_a_gpu_lost_while_sampling_ends_its_samples_and_no_others(tmp_path: Path
     last_ns = {block.source_id: int(block.columns["t_ns"][-1]) for block in blocks}
     assert last_ns.pop(lost) < 5.0e9
     assert all(t_ns > 19.8e9 for t_ns in last_ns.values())
+
+
+@pytest.mark.parametrize("other_hz", [20.0, 50.0])
+def test_a_gpu_whose_driver_hangs_has_a_gap_and_the_others_none(tmp_path: Path, other_hz: float) -> None:
+    hang = {"hang": ["nvmlDeviceGetFieldValues 1.5 4"]}
+    stage = Stage(random_steps(8, 60), devices=3, per_device={1: hang})
+    told: list[tuple[str, str, str]] = []
+    with nvml_on_stage(stage, tmp_path) as control:
+        sources = NvidiaProvider().discover()[0]
+        names = [source.info.source_id for source in sources]
+        blocks: list[SampleBlock] = []
+        sampler = Sampler(
+            sources,
+            blocks.append,
+            {names[1]: 20.0, names[2]: other_hz},
+            on_hang=lambda *words: told.append(("hang", *words)),
+            on_answer=lambda *words: told.append(("answer", *words)),
+            alone_s=1.0,
+        )
+        hung = sampler.counts[names[1]]
+        sampler.start()
+        _wait_for(lambda: hung.hangs == 1)
+        before = {name: sampler.counts[name].readings for name in names}
+        _wait_for(
+            lambda: all(sampler.counts[name].readings > before[name] + 10 for name in (names[0], names[2]))
+        )
+        began_s = time.monotonic()
+        sampler.flush()
+        assert time.monotonic() - began_s < 0.4
+        assert hung.readings == before[names[1]]
+        _wait_for(lambda: hung.readings > before[names[1]] + 10)
+        # After a second of prompt answers it is polled with the others again, in one thread.
+        _wait_for(lambda: _sampler_threads() == 1)
+        after = dict(before, **{name: sampler.counts[name].readings for name in names})
+        _wait_for(lambda: all(sampler.counts[name].readings > after[name] + 10 for name in names))
+        sampler.stop()
+        epoch_s = control.epoch_s
+    assert [(kind, name) for kind, name, _ in told] == [("hang", names[1]), ("answer", names[1])]
+    t_s = {
+        name: np.concatenate([b.columns["t_ns"] for b in blocks if b.source_id == name]) * 1e-9 - epoch_s
+        for name in names
+    }
+    assert hung.hangs == 1
+    assert not ((t_s[names[1]] > 1.6) & (t_s[names[1]] < 3.99)).any()
+    widths_s = np.concatenate([b.columns["half_width_ns"] for b in blocks if b.source_id == names[1]]) * 1e-9
+    assert widths_s.max() < 0.5, "what came after the hang is of no known time and must not be kept"
+    for name in (names[0], names[2]):
+        assert np.diff(t_s[name]).max() < 1.0, "held up until the hang was noticed, no longer"
+        assert (np.diff(t_s[name]) > 0).all()
+    assert all(len(t_s[name]) == sampler.counts[name].readings for name in names)
+
+
+def test_when_every_gpu_hangs_the_processor_is_still_sampled(tmp_path: Path) -> None:
+    stage = Stage(random_steps(8, 60), devices=2, settings={"hang": ["nvmlDeviceGetFieldValues 0.5 3"]})
+    with nvml_on_stage(stage, tmp_path):
+        gpus = NvidiaProvider().discover()[0]
+        sampler = Sampler([*gpus, HostSource()], lambda _block: None, 20.0)
+        sampler.start()
+        counts = [sampler.counts[gpu.info.source_id] for gpu in gpus]
+        host = sampler.counts["host:memory"]
+        _wait_for(lambda: all(count.hangs == 1 for count in counts))
+        before = host.readings
+        _wait_for(lambda: host.readings > before + 10)
+        answered = [count.readings for count in counts]
+        _wait_for(
+            lambda: all(count.readings > so_far for count, so_far in zip(counts, answered, strict=True))
+        )
+        sampler.stop()
+    assert _sampler_threads() == 0
+
+
+def test_a_stop_while_a_gpu_hangs_closes_the_others_and_leaves_that_one(tmp_path: Path) -> None:
+    stage = Stage(
+        random_steps(8, 60), devices=2, per_device={1: {"hang": ["nvmlDeviceGetFieldValues 0.5 3"]}}
+    )
+    with nvml_on_stage(stage, tmp_path):
+        sources = NvidiaProvider().discover()[0]
+        blocks: list[SampleBlock] = []
+        sampler = Sampler(sources, blocks.append, 20.0)
+        sampler.start()
+        _wait_for(lambda: sampler.counts[sources[1].info.source_id].hangs == 1)
+        began_s = time.monotonic()
+        sampler.stop()
+        assert time.monotonic() - began_s < 1.5
+        assert sum(map(len, blocks)) == sum(counts.readings for counts in sampler.counts.values())
+        _wait_for(lambda: _sampler_threads() == 0)
+
+
+def _sampler_threads() -> int:
+    return sum(thread.name == "sampler" for thread in threading.enumerate())
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_one_thousand_polls_a_second_are_kept_up(tmp_path: Path) -> None:

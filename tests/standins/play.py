@@ -74,7 +74,8 @@ class Stage:
     `settings` are keys of sensor_model.h for all devices, for example `power_period_s`, `power_window_s`,
     `counter_phase_s`, `gain`, `noise_w`, `freeze_s`, `reset_s`, `uuid`; `per_device[k]` hold for device k.
     A `status` is `"FUNCTION CODE [FROM_S [UNTIL_S]]"`: what that vendor function answers in that time;
-    FUNCTION may be `*`, `init`, or for NVML `field:ID[:SCOPE]`.
+    FUNCTION may be `*`, `init`, or for NVML `field:ID[:SCOPE]`. A setting `hang`, `"FUNCTION FROM_S UNTIL_S"`, makes
+    a call in that time come back at its end only.
     """
 
     curve: PowerCurve

@@ -45,8 +45,8 @@ typedef struct {
     int architecture, mig, pid, process_mib, partition, physical, abi, linear, loop;
     double missing; /* what an absent number is encoded as, where the vendor has several ways */
     char generation[16];
-    status_t statuses[MAX_STATUSES];
-    int status_count;
+    status_t statuses[MAX_STATUSES], hangs[MAX_STATUSES]; /* of a hang only name and times are used */
+    int status_count, hang_count;
 } device_t;
 
 static device_t devices[MAX_DEVICES];
@@ -133,8 +133,19 @@ static double seen_counter(const device_t *d, double t) {
     return d->counter_quantum_j > 0 ? floor(energy / d->counter_quantum_j) * d->counter_quantum_j : energy;
 }
 
+/* A call that hangs comes back when its time is over, as one does that waits for a driver's lock. */
+static void wait_while_hanging(const device_t *d, const char *name) {
+    for (int i = 0; i < d->hang_count; i++) {
+        const status_t *h = &d->hangs[i];
+        if (strcmp(h->name, name) && strcmp(h->name, "*")) continue;
+        if (now_s() < h->from_s) continue;
+        while (now_s() < h->until_s) nanosleep(&(struct timespec){0, 2000000}, NULL);
+    }
+}
+
 static int status_of(const device_t *d, const char *name) {
     double t = -1;
+    wait_while_hanging(d, name);
     for (int i = 0; i < d->status_count; i++) {
         const status_t *s = &d->statuses[i];
         if (strcmp(s->name, name) && strcmp(s->name, "*")) continue;
@@ -206,6 +217,12 @@ static void set_key(device_t *d, const char *key, const char *value) {
         status_t *s = &d->statuses[d->status_count++];
         s->from_s = -INFINITY; s->until_s = INFINITY;
         sscanf(value, "%63s %d %lf %lf", s->name, &s->code, &s->from_s, &s->until_s);
+        return;
+    }
+    if (!strcmp(key, "hang") && d->hang_count < MAX_STATUSES) {
+        status_t *h = &d->hangs[d->hang_count++];
+        h->from_s = -INFINITY; h->until_s = INFINITY;
+        sscanf(value, "%63s %lf %lf", h->name, &h->from_s, &h->until_s);
         return;
     }
     fprintf(stderr, "stand-in: unknown key %s\n", key);
