@@ -160,3 +160,42 @@ EXPORT int amdsmi_get_clock_info(void *handle, uint32_t type, uint32_t *info) {
     info[2] = 2100;
     return OK;
 }
+
+/* The metrics table of releases 7.0: what every GPU does not tell is all ones. `throttle` is indep_throttle_status before
+ * MI300 (generation `flag` has none); MI300 counts ticks of a millisecond under the limits whose bits of `throttle` are set (1 power, 2 PROCHOT,
+ * 4 socket, 8 voltage regulator, 16 HBM) between `throttle_from_s` and `throttle_until_s`. */
+enum { METRICS_SIZE = 4544, THROTTLE_STATUS = 68, INDEP_THROTTLE_STATUS = 112, ACCUMULATION = 424 };
+EXPORT int amdsmi_get_gpu_metrics_info(void *handle, unsigned char *table) {
+    CHECK("amdsmi_get_gpu_metrics_info")
+    if (d->abi < 70) return NOT_SUPPORTED; /* the older layouts are not played */
+    memset(table, 0xff, METRICS_SIZE);
+    if (strcmp(d->generation, "mi300")) {
+        uint32_t any = d->throttle != 0;
+        uint64_t bits = d->throttle;
+        memcpy(table + THROTTLE_STATUS, &any, sizeof any);
+        if (strcmp(d->generation, "flag")) memcpy(table + INDEP_THROTTLE_STATUS, &bits, sizeof bits);
+        return OK;
+    }
+    double t = now_s(), held_s = fmin(t, d->throttle_until_s) - d->throttle_from_s;
+    if (held_s < 0) held_s = 0;
+    uint64_t counts[6] = {(uint64_t)(t * 1000)}; /* accumulation_counter and the five residencies, prochot first */
+    static const int bit_of[5] = {2, 1, 4, 8, 16};
+    for (int i = 0; i < 5; i++) counts[i + 1] = 70 + (d->throttle & bit_of[i] ? (uint64_t)(held_s * 1000) : 0);
+    memcpy(table + ACCUMULATION, counts, sizeof counts);
+    return OK;
+}
+
+typedef struct { char name[256]; uint32_t pid, padding; uint64_t mem; uint64_t gfx, enc; uint32_t reserved_1[12];
+                 uint64_t gtt, cpu, vram; uint32_t reserved_2[10]; char container[256]; uint32_t occupancy, reserved_3[11];
+} process_info;
+_Static_assert(sizeof(process_info) == 704, "amdsmi_proc_info_t");
+/* `pid` uses `process_mib` of this GPU; `idle_pid` is listed without any, as some releases list all of a machine. */
+EXPORT int amdsmi_get_gpu_process_list(void *handle, uint32_t *room, process_info *list) {
+    CHECK("amdsmi_get_gpu_process_list")
+    if (*room < 2) return BAD_ARGUMENT;
+    uint32_t count = 0;
+    if (d->pid) list[count++] = (process_info){.name = "engine", .pid = (uint32_t)d->pid, .vram = (uint64_t)d->process_mib << 20};
+    if (d->idle_pid) list[count++] = (process_info){.name = "elsewhere", .pid = (uint32_t)d->idle_pid};
+    *room = count;
+    return OK;
+}

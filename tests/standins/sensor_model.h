@@ -42,7 +42,8 @@ typedef struct {
     double gain, offset_w, noise_w;
     double memory_total_mib, memory_used_mib, temperature_c, memory_temperature_c, utilisation, sm_clock_mhz, limit_w;
     unsigned long long throttle;
-    int architecture, mig, pid, process_mib, partition, physical, abi, linear, loop;
+    int architecture, mig, pid, idle_pid, process_mib, partition, physical, abi, linear, loop;
+    double throttle_from_s, throttle_until_s;
     double missing; /* what an absent number is encoded as, where the vendor has several ways */
     char generation[16];
     status_t statuses[MAX_STATUSES], hangs[MAX_STATUSES]; /* of a hang only name and times are used */
@@ -197,7 +198,7 @@ static void set_defaults(device_t *d) {
     d->freeze_s = d->reset_s = INFINITY;
     d->memory_total_mib = 81920; d->memory_used_mib = 1024; d->temperature_c = 41; d->memory_temperature_c = 48;
     d->utilisation = 50; d->sm_clock_mhz = 1410; d->limit_w = 700; d->architecture = 9; d->missing = 65535;
-    d->physical = -1; d->abi = 70;
+    d->physical = -1; d->abi = 70; d->throttle_until_s = INFINITY;
 }
 
 #define NUMBER(field) if (!strcmp(key, #field)) { d->field = atof(value); return; }
@@ -211,6 +212,7 @@ static void set_key(device_t *d, const char *key, const char *value) {
     NUMBER(memory_used_mib) NUMBER(temperature_c) NUMBER(memory_temperature_c) NUMBER(utilisation)
     NUMBER(sm_clock_mhz) NUMBER(limit_w) NUMBER(architecture) NUMBER(mig) NUMBER(pid) NUMBER(process_mib)
     NUMBER(partition) NUMBER(physical) NUMBER(abi) NUMBER(linear) NUMBER(loop) NUMBER(missing)
+    NUMBER(idle_pid) NUMBER(throttle_from_s) NUMBER(throttle_until_s)
     TEXT(path) TEXT(device_name) TEXT(uuid) TEXT(generation)
     if (!strcmp(key, "throttle")) { d->throttle = strtoull(value, NULL, 0); return; }
     if (!strcmp(key, "status") && d->status_count < MAX_STATUSES) {

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from harness_backends.telemetry.amd_source import AmdReads, AmdSession, AmdSource, ask, energy_joules, number
+from harness_backends.telemetry.amd_throttle import AmdThrottle
 from harness_backends.telemetry.source import NAN, Finding, Source, SourceInfo
 
 _MIB = 1024.0 * 1024.0
@@ -115,9 +116,16 @@ class AmdProvider:
             if not reads:
                 findings.append(self._no(subject, *_why_silent(gpu)))
                 continue
-            info = _describe(gpu, reads, partitions=sum(other.package == gpu.package for other in gpus))
-            sources.append(AmdSource(session, gpu.handle, info, reads, now_ns=self._now_ns))
-            findings.append(Finding(self.name, subject, available=True, detail=_tell(info)))
+            throttle = AmdThrottle(gpu.amdsmi, gpu.handle)
+            partitions = [other for other in gpus if other.package == gpu.package]
+            info = _describe(gpu, reads, len(partitions), throttle.kind)
+            dies = [other for other in gpus if other.index == gpu.index + 1 and _is_second_die(other)]
+            handles = [other.handle for other in partitions + dies]
+            source = AmdSource(
+                session, gpu.handle, info, reads, throttle, all_handles=handles, now_ns=self._now_ns
+            )
+            sources.append(source)
+            findings.append(Finding(self.name, subject, available=True, detail=_tell(info, source)))
         return sources, findings
 
     def _no(self, subject: str, detail: str, fix: str) -> Finding:
@@ -159,7 +167,7 @@ def _why_silent(gpu: _Gpu) -> tuple[str, str]:
     return detail, "measure on the host of this virtual machine, or sample the CPU instead"
 
 
-def _describe(gpu: _Gpu, reads: AmdReads, partitions: int) -> SourceInfo:
+def _describe(gpu: _Gpu, reads: AmdReads, partitions: int, throttle_kind: str) -> SourceInfo:
     asic = gpu.texts("amdsmi_get_gpu_asic_info")
     device_id = str(gpu.ask("amdsmi_get_gpu_device_uuid") or gpu.bdf)
     name = str(asic.get("market_name", "AMD GPU"))
@@ -193,18 +201,23 @@ def _describe(gpu: _Gpu, reads: AmdReads, partitions: int) -> SourceInfo:
             "index": str(gpu.index),
             "driver": str(gpu.texts("amdsmi_get_gpu_driver_info").get("driver_version", "")),
             "power_reading": reads.power_key or "none",
+            "throttle_reading": throttle_kind,
         },
         notes=tuple(notes),
     )
 
 
-def _tell(info: SourceInfo) -> str:
+def _tell(info: SourceInfo, source: AmdSource) -> str:
     parts = [f"{info.device_name} ({info.device_id}, driver {info.facts['driver']})"]
     if info.has_energy:
         parts.append("energy counter")
     parts.append(f"power: {info.facts['power_reading']}")
     if info.max_power_w > 0:
         parts.append(f"limit {info.max_power_w:.0f} W")
+    if info.facts["throttle_reading"] == "none":
+        parts.append("does not tell why it throttles")
+    if pids := source.process_ids():
+        parts.append("in use by " + ", ".join(f"pid {pid}" for pid in pids))
     return "; ".join([*parts, *info.notes])
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from harness_backends.telemetry.amd_throttle import AmdThrottle
 from harness_backends.telemetry.source import NAN, Reading, SourceGone, SourceInfo
 
 SLOW_INTERVAL_NS = 500_000_000
@@ -66,7 +67,9 @@ class AmdSource:
         handle: object,
         info: SourceInfo,
         reads: AmdReads,
+        throttle: AmdThrottle,
         *,
+        all_handles: Sequence[object] = (),
         now_ns: Callable[[], int],
     ) -> None:
         """Prepare the poll.
@@ -76,6 +79,8 @@ class AmdSource:
             handle: the processor handle.
             info: what the source is.
             reads: what the GPU answers.
+            throttle: asked for the throttle reasons with the slow values.
+            all_handles: handles of all partitions and dies of the package: their processes share its energy.
             now_ns: CLOCK_MONOTONIC, or a simulated clock.
         """
         session.users += 1
@@ -84,6 +89,9 @@ class AmdSource:
         self._handle = handle
         self._info = info
         self._reads = reads
+        self._throttle = throttle
+        self._throttle_bits = 0
+        self._all_handles = tuple(all_handles) or (handle,)
         self._now_ns = now_ns
         self._slow_due_ns = now_ns() + int(random.random() * SLOW_INTERVAL_NS)  # noqa: S311
 
@@ -110,6 +118,7 @@ class AmdSource:
         slow = (NAN, NAN, NAN, NAN)
         if before_ns >= self._slow_due_ns:
             slow = read_slow(self._amdsmi, self._handle)
+            self._throttle_bits = self._throttle.bits() or 0
             self._slow_due_ns += SLOW_INTERVAL_NS
             if self._slow_due_ns <= before_ns:
                 self._slow_due_ns = before_ns + SLOW_INTERVAL_NS
@@ -125,7 +134,12 @@ class AmdSource:
             temperature_c=slow[1],
             utilisation=slow[2],
             sm_clock_mhz=slow[3],
+            throttle_bits=self._throttle_bits,
         )
+
+    def process_ids(self) -> list[int]:
+        """Return the ids of the processes that use this package; empty where amdsmi does not tell."""
+        return sorted({pid for handle in self._all_handles for pid in _processes_of(self._amdsmi, handle)})
 
     def close(self) -> None:
         """Give back this source's share of the library."""
@@ -159,6 +173,20 @@ def celsius(value: object) -> float:
     """Return degrees C: the header says thousandths, the library divides them away, in some releases."""
     degrees = number(value)
     return degrees / 1000 if degrees > 1000 else degrees
+
+
+def _processes_of(amdsmi: ModuleType, handle: object) -> set[int]:
+    listed: list[Mapping[str, Any]] = ask(amdsmi, amdsmi.amdsmi_get_gpu_process_list, handle) or []
+    listed = [process for process in listed if isinstance(process, Mapping) and process.get("pid")]
+    # Some releases list every process of the machine at every GPU; those hold no memory of this one.
+    holding = [process for process in listed if _memory_of(process) > 0]
+    return {int(process["pid"]) for process in holding or listed}
+
+
+def _memory_of(process: Mapping[str, Any]) -> float:
+    told: Mapping[str, Any] = process.get("memory_usage") or {}
+    values = [number(process.get("mem")), number(told.get("vram_mem")), number(told.get("gtt_mem"))]
+    return max((value for value in values if value == value), default=0.0)  # noqa: PLR0124 - not NaN
 
 
 def read_slow(amdsmi: ModuleType, handle: object) -> tuple[float, float, float, float]:
