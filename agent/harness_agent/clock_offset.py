@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from harness_agent.clock_drift import ClockDrift, DriftLine
+
 KEPT_EXCHANGES = 64
 DRIFT = 50e-6
 """Allowance for two crystals drifting apart: 50 parts per million, a bad one."""
@@ -35,6 +37,7 @@ class ClockOffsetEstimator:
 
     def __init__(self) -> None:
         self._exchanges: deque[_Exchange] = deque(maxlen=KEPT_EXCHANGES)
+        self._line = DriftLine()
         self._peer = ""
 
     def add(
@@ -51,7 +54,7 @@ class ClockOffsetEstimator:
         """
         if peer != self._peer:
             self._peer = peer
-            self._exchanges.clear()
+            self.start_anew()
         delay_ns = (received_ns - sent_ns) - (sent_there_ns - received_there_ns)
         if delay_ns < 0 or sent_there_ns < received_there_ns:
             return  # the coordinator's clock stepped during the exchange
@@ -61,8 +64,14 @@ class ClockOffsetEstimator:
             latest, delay_ns, received_ns
         ):
             # The coordinator's wall clock was set: what was learned before is of another clock.
-            self._exchanges.clear()
+            self.start_anew()
         self._exchanges.append(_Exchange(received_ns, offset_ns, (delay_ns + 1) // 2))
+        self._line.add(received_ns, offset_ns, (delay_ns + 1) // 2)
+
+    def start_anew(self) -> None:
+        """Forget what was learned: this host slept, or one of the clocks was set."""
+        self._exchanges.clear()
+        self._line.start_anew()
 
     def estimate(self, now_ns: int) -> ClockOffset | None:
         """Return the best estimate for now, None before the first exchange."""
@@ -70,6 +79,10 @@ class ClockOffsetEstimator:
             return None
         best = min(self._exchanges, key=lambda exchange: _bound_ns(exchange, now_ns))
         return ClockOffset(float(best.offset_ns), _bound_ns(best, now_ns))
+
+    def drift(self) -> ClockDrift | None:
+        """Return how fast the clocks drift apart, None until some minutes without a step have passed."""
+        return self._line.fit()
 
     @staticmethod
     def _allowed_ns(latest: _Exchange, delay_ns: int, received_ns: int) -> float:

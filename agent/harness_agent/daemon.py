@@ -207,6 +207,8 @@ class _Agent:
             for event in compare_clocks(before, now):
                 _log.warning("%s", event.detail)
                 self._outbox.event(event.kind, event.detail)
+                if self._link is not None:
+                    self._link.clock.start_anew()
             before = now
 
 

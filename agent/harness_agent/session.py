@@ -280,6 +280,8 @@ class Session:
         estimate = self._clock.estimate(time.monotonic_ns())
         if estimate is not None:
             beat.clock_offset_ns, beat.clock_offset_error_ns = estimate.offset_ns, estimate.error_ns
+        if (drift := self._clock.drift()) is not None:
+            beat.clock_drift_ppm, beat.clock_drift_error_ppm = drift.ppm, drift.error_ppm
         beat.sent_realtime_ns, beat.sent_monotonic_ns = time.time_ns(), time.monotonic_ns()
         return self._message(heartbeat=beat)
 

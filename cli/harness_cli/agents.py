@@ -28,6 +28,8 @@ TABLE_COLUMNS = (
     "loaded_model",
     "last_seen_s_ago",
     "clock_offset_error_ms",
+    "clock_drift_ppm",
+    "clock_drift_error_ppm",
     "version",
 )
 
@@ -50,7 +52,12 @@ def agents(context: click.Context, output_format: str, coordinator: str, databas
         [_row(agent) for agent in found],
         output_format,
         columns=TABLE_COLUMNS,
-        labels={"last_seen_s_ago": "last seen (s ago)", "clock_offset_error_ms": "clock ± ms"},
+        labels={
+            "last_seen_s_ago": "last seen (s ago)",
+            "clock_offset_error_ms": "clock ± ms",
+            "clock_drift_ppm": "drift ppm",
+            "clock_drift_error_ppm": "± ppm",
+        },
         empty=f"No agent has joined {coordinator} yet; start one with: harness agent run --coordinator {coordinator}",
     )
 
@@ -75,6 +82,10 @@ def _row(agent: jobs_pb2.AgentSummary) -> dict[str, Any]:
         "last_seen_s_ago": round(max(0.0, time.time() - agent.last_seen_realtime_ns / 1e9), 1),
         "clock_offset_ns": agent.clock_offset_ns if agent.HasField("clock_offset_ns") else None,
         "clock_offset_error_ms": None if error_ns is None else error_ns / 1e6,
+        "clock_drift_ppm": agent.clock_drift_ppm if agent.HasField("clock_drift_ppm") else None,
+        "clock_drift_error_ppm": (
+            agent.clock_drift_error_ppm if agent.HasField("clock_drift_error_ppm") else None
+        ),
         "version": agent.version,
     }
 

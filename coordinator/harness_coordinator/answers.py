@@ -96,4 +96,7 @@ def agent_message(row: fleet.AgentRow) -> jobs_pb2.AgentSummary:
     if row.clock_offset_ns is not None and row.clock_offset_error_ns is not None:
         message.clock_offset_ns = row.clock_offset_ns
         message.clock_offset_error_ns = row.clock_offset_error_ns
+    if row.clock_drift_ppm is not None and row.clock_drift_error_ppm is not None:
+        message.clock_drift_ppm = row.clock_drift_ppm
+        message.clock_drift_error_ppm = row.clock_drift_error_ppm
     return message

@@ -247,6 +247,10 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 clock_offset_error_ns=(
                     beat.clock_offset_error_ns if beat.HasField("clock_offset_error_ns") else None
                 ),
+                clock_drift_ppm=beat.clock_drift_ppm if beat.HasField("clock_drift_ppm") else None,
+                clock_drift_error_ppm=(
+                    beat.clock_drift_error_ppm if beat.HasField("clock_drift_error_ppm") else None
+                ),
                 coordinator_id=self._coordinator_id,
             )
             if not known:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Connection, Double, bindparam, case, func, select, update
+from sqlalchemy import BigInteger, Boolean, Connection, Double, bindparam, case, func, select, update
 
 from harness_store.agent_boots import boot_row, control_seq, set_control_seq
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
@@ -55,6 +55,8 @@ class AgentRow:
     clock_offset_error_ns: float | None
     spool_bytes: int | None
     dropped_samples: int | None
+    clock_drift_ppm: float | None
+    clock_drift_error_ppm: float | None
     hardware: tuple[str, ...] = ()
     """Names of its devices."""
     source_ids: tuple[str, ...] = ()
@@ -112,13 +114,15 @@ def register_agent(
         # What was learned of another boot of the host says nothing about this one's clock.
         "clock_offset_ns": None,
         "clock_offset_error_ns": None,
+        "clock_drift_ppm": None,
+        "clock_drift_error_ppm": None,
     }
     same_clock = connection.execute(
         select(Agent.agent_id).where(Agent.agent_id == agent_id, Agent.clock_id == clock_id)
     ).first()
     keep = ["registered_realtime_ns"]
     if same_clock is not None:
-        keep += ["clock_offset_ns", "clock_offset_error_ns"]
+        keep += ["clock_offset_ns", "clock_offset_error_ns", "clock_drift_ppm", "clock_drift_error_ppm"]
     upsert(connection, Agent, [row], keep=keep)
     insert_absent(connection, AgentBoot, boot_row(agent_id, boot_id, clock_id, now_ns, monotonic_ns))
 
@@ -134,6 +138,8 @@ def heartbeat(
     dropped_samples: int | None = None,
     clock_offset_ns: float | None = None,
     clock_offset_error_ns: float | None = None,
+    clock_drift_ppm: float | None = None,
+    clock_drift_error_ppm: float | None = None,
     coordinator_id: str | None = None,
 ) -> bool:
     """Note that an agent is alive, by one conditional update.
@@ -152,11 +158,16 @@ def heartbeat(
         "b_coordinator": coordinator_id,
         "b_offset": clock_offset_ns if has_offset else None,
         "b_error": clock_offset_error_ns if has_offset else None,
+        "b_has_offset": has_offset,
+        "b_drift": clock_drift_ppm if clock_drift_error_ppm is not None else None,
+        "b_drift_error": clock_drift_error_ppm if clock_drift_ppm is not None else None,
     }
     if connection.execute(_HEARTBEAT, values).rowcount != 1:
         return False
     if clock_offset_ns is not None and clock_offset_error_ns is not None:
-        _keep_offset(connection, agent_id, now_ns, clock_offset_ns, clock_offset_error_ns)
+        offset = {"offset_ns": clock_offset_ns, "error_ns": clock_offset_error_ns}
+        drift = {"drift_ppm": clock_drift_ppm, "drift_error_ppm": clock_drift_error_ppm}
+        _keep_offset(connection, agent_id, now_ns, offset | drift)
     return True
 
 
@@ -176,6 +187,15 @@ _HEARTBEAT = (
         coordinator_id=func.coalesce(bindparam("b_coordinator", type_=StorableText), Agent.coordinator_id),
         clock_offset_ns=func.coalesce(bindparam("b_offset", type_=Double), Agent.clock_offset_ns),
         clock_offset_error_ns=func.coalesce(bindparam("b_error", type_=Double), Agent.clock_offset_error_ns),
+        # An offset without a drift begins a new line: the drift of the old one says nothing any more.
+        clock_drift_ppm=case(
+            (bindparam("b_has_offset", type_=Boolean), bindparam("b_drift", type_=Double)),
+            else_=Agent.clock_drift_ppm,
+        ),
+        clock_drift_error_ppm=case(
+            (bindparam("b_has_offset", type_=Boolean), bindparam("b_drift_error", type_=Double)),
+            else_=Agent.clock_drift_error_ppm,
+        ),
     )
 )
 
@@ -305,7 +325,7 @@ def _claim_name(connection: Connection, agent_id: str, name: str) -> None:
 
 
 def _keep_offset(
-    connection: Connection, agent_id: str, now_ns: int, offset_ns: float, error_ns: float
+    connection: Connection, agent_id: str, now_ns: int, estimate: Mapping[str, float | None]
 ) -> None:
     latest = connection.execute(
         select(func.max(ClockOffset.at_realtime_ns)).where(ClockOffset.agent_id == agent_id)
@@ -316,11 +336,5 @@ def _keep_offset(
     insert_absent(
         connection,
         ClockOffset,
-        {
-            "agent_id": agent_id,
-            "at_realtime_ns": now_ns,
-            "clock_id": clock_id,
-            "offset_ns": offset_ns,
-            "error_ns": error_ns,
-        },
+        {"agent_id": agent_id, "at_realtime_ns": now_ns, "clock_id": clock_id, **estimate},
     )

@@ -149,3 +149,21 @@ def test_a_heartbeat_without_an_offset_keeps_the_last_one(store: Store) -> None:
         _beat(c, now_ns=NOW + 9 * S)
         (agent,) = fleet.list_agents(c)
     assert (agent.clock_offset_ns, agent.spool_bytes, agent.dropped_samples) == (5.0, 10, 2)
+
+
+def test_a_drift_is_kept_with_its_offset_and_ends_with_its_line(store: Store) -> None:
+    offset = {"clock_offset_ns": 1e18, "clock_offset_error_ns": 50_000.0}
+    with store.begin() as c:
+        register(c)
+        _beat(c, **offset, clock_drift_ppm=-12.5, clock_drift_error_ppm=0.25)
+        _beat(c, now_ns=NOW + S)  # tells nothing of the clock
+        (agent,) = fleet.list_agents(c)
+        assert (agent.clock_drift_ppm, agent.clock_drift_error_ppm) == (-12.5, 0.25)
+        assert c.execute(select(ClockOffset.drift_ppm, ClockOffset.drift_error_ppm)).one() == (-12.5, 0.25)
+        _beat(c, now_ns=NOW + 2 * S, **offset)  # a new line has no drift yet
+        assert fleet.list_agents(c)[0].clock_drift_ppm is None
+        _beat(c, now_ns=NOW + 3 * S, **offset, clock_drift_ppm=3.0, clock_drift_error_ppm=1.0)
+        register(c, boot_id="b2")
+        assert fleet.list_agents(c)[0].clock_drift_ppm == 3.0
+        register(c, boot_id="b3", clock_id="c2")
+        assert fleet.list_agents(c)[0].clock_drift_ppm is None

@@ -103,7 +103,7 @@ class EngineInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., available: _Optional[bool] = ..., version: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sent_monotonic_ns", "sent_realtime_ns", "held", "loaded_model", "watermarks", "spool_bytes", "dropped_samples", "clock_offset_ns", "clock_offset_error_ns")
+    __slots__ = ("sent_monotonic_ns", "sent_realtime_ns", "held", "loaded_model", "watermarks", "spool_bytes", "dropped_samples", "clock_offset_ns", "clock_offset_error_ns", "clock_drift_ppm", "clock_drift_error_ppm")
     SENT_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
     SENT_REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
@@ -113,6 +113,8 @@ class Heartbeat(_message.Message):
     DROPPED_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_NS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_ERROR_NS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_DRIFT_PPM_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_DRIFT_ERROR_PPM_FIELD_NUMBER: _ClassVar[int]
     sent_monotonic_ns: int
     sent_realtime_ns: int
     held: _containers.RepeatedCompositeFieldContainer[HeldTask]
@@ -122,7 +124,9 @@ class Heartbeat(_message.Message):
     dropped_samples: int
     clock_offset_ns: float
     clock_offset_error_ns: float
-    def __init__(self, sent_monotonic_ns: _Optional[int] = ..., sent_realtime_ns: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldTask, _Mapping]]] = ..., loaded_model: _Optional[str] = ..., watermarks: _Optional[_Iterable[_Union[Watermark, _Mapping]]] = ..., spool_bytes: _Optional[int] = ..., dropped_samples: _Optional[int] = ..., clock_offset_ns: _Optional[float] = ..., clock_offset_error_ns: _Optional[float] = ...) -> None: ...
+    clock_drift_ppm: float
+    clock_drift_error_ppm: float
+    def __init__(self, sent_monotonic_ns: _Optional[int] = ..., sent_realtime_ns: _Optional[int] = ..., held: _Optional[_Iterable[_Union[HeldTask, _Mapping]]] = ..., loaded_model: _Optional[str] = ..., watermarks: _Optional[_Iterable[_Union[Watermark, _Mapping]]] = ..., spool_bytes: _Optional[int] = ..., dropped_samples: _Optional[int] = ..., clock_offset_ns: _Optional[float] = ..., clock_offset_error_ns: _Optional[float] = ..., clock_drift_ppm: _Optional[float] = ..., clock_drift_error_ppm: _Optional[float] = ...) -> None: ...
 
 class HeldTask(_message.Message):
     __slots__ = ("task_id", "attempt")

@@ -163,7 +163,7 @@ class ListAgentsReply(_message.Message):
     def __init__(self, agents: _Optional[_Iterable[_Union[AgentSummary, _Mapping]]] = ...) -> None: ...
 
 class AgentSummary(_message.Message):
-    __slots__ = ("agent_id", "name", "state", "hardware", "sources", "loaded_model", "last_seen_realtime_ns", "clock_offset_error_ns", "version", "labels", "clock_offset_ns")
+    __slots__ = ("agent_id", "name", "state", "hardware", "sources", "loaded_model", "last_seen_realtime_ns", "clock_offset_error_ns", "version", "labels", "clock_offset_ns", "clock_drift_ppm", "clock_drift_error_ppm")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +182,8 @@ class AgentSummary(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OFFSET_NS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_DRIFT_PPM_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_DRIFT_ERROR_PPM_FIELD_NUMBER: _ClassVar[int]
     agent_id: str
     name: str
     state: str
@@ -193,7 +195,9 @@ class AgentSummary(_message.Message):
     version: str
     labels: _containers.ScalarMap[str, str]
     clock_offset_ns: float
-    def __init__(self, agent_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., loaded_model: _Optional[str] = ..., last_seen_realtime_ns: _Optional[int] = ..., clock_offset_error_ns: _Optional[float] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., clock_offset_ns: _Optional[float] = ...) -> None: ...
+    clock_drift_ppm: float
+    clock_drift_error_ppm: float
+    def __init__(self, agent_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Iterable[str]] = ..., sources: _Optional[_Iterable[str]] = ..., loaded_model: _Optional[str] = ..., last_seen_realtime_ns: _Optional[int] = ..., clock_offset_error_ns: _Optional[float] = ..., version: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., clock_offset_ns: _Optional[float] = ..., clock_drift_ppm: _Optional[float] = ..., clock_drift_error_ppm: _Optional[float] = ...) -> None: ...
 
 class TableRequest(_message.Message):
     __slots__ = ("job_id", "agent")

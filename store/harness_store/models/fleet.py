@@ -34,6 +34,9 @@ class Agent(Base):
     clock_offset_error_ns: Mapped[float | None]
     spool_bytes: Mapped[int | None]
     dropped_samples: Mapped[int | None]
+    clock_drift_ppm: Mapped[float | None]
+    """How fast that offset grows, NULL until it can be told."""
+    clock_drift_error_ppm: Mapped[float | None]
 
 
 class AgentBoot(Base):
@@ -100,3 +103,5 @@ class ClockOffset(Base):
     clock_id: Mapped[str]
     offset_ns: Mapped[float]
     error_ns: Mapped[float]
+    drift_ppm: Mapped[float | None]
+    drift_error_ppm: Mapped[float | None]
