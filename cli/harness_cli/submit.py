@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from harness_coordinator.jobfile import JobFile, JobFileError, load_job_file
 from harness_coordinator.query_file import QueryFileError, QueryRow, read_query_file
-from harness_coordinator.settings import SUBMIT_CHUNK_ROWS
+from harness_coordinator.settings import SUBMIT_CHUNK_BYTES, SUBMIT_CHUNK_ROWS
 from harness_coordinator.trace_file import TraceFileError, queries_of_trace, read_trace, with_arrivals
 from harness_proto.v1 import jobs_pb2
 
@@ -74,15 +74,26 @@ def _trace(job_file: Path, job: JobFile) -> Path:
 def submit_messages(
     job: JobFile, rows: Sequence[QueryRow], *, wait_for_agents: bool
 ) -> Iterator[jobs_pb2.SubmitRequest]:
-    """Yield the job, then its queries in chunks."""
+    """Yield the job, then its queries in chunks that fit into a message however long the queries are."""
     first = jobs_pb2.SubmitRequest(
         submission_id=uuid.uuid4().hex,
         job_json=json.dumps(job.model_dump(mode="json")),
         wait_for_agents=wait_for_agents,
     )
     yield first
-    for at in range(0, len(rows), SUBMIT_CHUNK_ROWS):
-        yield jobs_pb2.SubmitRequest(rows=[_row(row) for row in rows[at : at + SUBMIT_CHUNK_ROWS]])
+    chunk: list[jobs_pb2.DatasetRow] = []
+    size_bytes = 0
+    for row in rows:
+        message = _row(row)
+        if chunk and (
+            len(chunk) == SUBMIT_CHUNK_ROWS or size_bytes + message.ByteSize() > SUBMIT_CHUNK_BYTES
+        ):
+            yield jobs_pb2.SubmitRequest(rows=chunk)
+            chunk, size_bytes = [], 0
+        chunk.append(message)
+        size_bytes += message.ByteSize()
+    if chunk:
+        yield jobs_pb2.SubmitRequest(rows=chunk)
 
 
 def _row(row: QueryRow) -> jobs_pb2.DatasetRow:

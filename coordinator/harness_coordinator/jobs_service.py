@@ -21,6 +21,7 @@ from harness_coordinator.energy.measure import ATTRIBUTIONS
 from harness_coordinator.jobfile import DEFAULT_ENGINES, JobFile, JobFileError, parse_job, suggestion
 from harness_coordinator.recompute import energy_of_job, store_rows
 from harness_coordinator.sessions import Sessions
+from harness_coordinator.settings import MAX_SUBMIT_BYTES, MAX_SUBMIT_ROWS
 from harness_coordinator.write_queue import WriteQueue
 
 WATCH_EVERY_S = 0.3
@@ -46,8 +47,13 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
         """Store a job with its queries and tasks in one transaction, or nothing of it."""
         first: jobs_pb2.SubmitRequest | None = None
         rows: list[jobs.QueryRow] = []
+        size_bytes = 0
         async for request in request_iterator:
             first = first or request
+            size_bytes += request.ByteSize()
+            too_large = _beyond_limits(len(rows) + len(request.rows), size_bytes)
+            if too_large:
+                return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, too_large)
             rows += [_query_row(row, len(rows) + i) for i, row in enumerate(request.rows)]
         if first is None or not first.submission_id:
             return await context.abort(
@@ -230,6 +236,17 @@ def _new_job(submission_id: str, spec: JobFile) -> jobs.NewJob:
             for m in spec.models
         ],
         submitted_realtime_ns=time.time_ns(),
+    )
+
+
+def _beyond_limits(rows: int, size_bytes: int) -> str:
+    """Return what is wrong with a submission of so many rows and bytes, empty when nothing is."""
+    if rows <= MAX_SUBMIT_ROWS and size_bytes <= MAX_SUBMIT_BYTES:
+        return ""
+    return (
+        f"a submission has at most {MAX_SUBMIT_ROWS} queries and {MAX_SUBMIT_BYTES >> 20} MiB, and this one has more;"
+        " nothing was stored. Import the file once (harness dataset import NAME FILE) and name it in the job:"
+        " dataset: {name: NAME}"
     )
 
 

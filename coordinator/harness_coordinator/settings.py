@@ -36,6 +36,11 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """A generation of a 1M-token context is about 4 MB of text; a second of one source is about 2 kB."""
 
 SUBMIT_CHUNK_ROWS = 500
+SUBMIT_CHUNK_BYTES = 4 * 1024 * 1024
+
+MAX_SUBMIT_ROWS = 200_000
+MAX_SUBMIT_BYTES = 256 << 20
+"""Of one submission, which is held in memory until it is stored; an imported dataset passes through a file."""
 
 CERTIFICATE_DAYS = 90.0
 """Of clients; they renew in the last third, so a machine may be off for a month and come back by itself."""
