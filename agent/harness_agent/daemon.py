@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,7 @@ __all__ = ["AgentConfig", "AgentError", "run_agent"]
 CLOCK_WATCH_S = 1.0
 GOODBYE_S = 3.0
 """A stop waits this long for the coordinator to acknowledge what is left; the spool keeps the rest."""
+TELL_DROPPED_EVERY_S = 60.0
 EXIT_STOPPED = 0
 EXIT_NOT_ALLOWED = 3
 EXIT_AT_ONCE = 130
@@ -77,6 +79,8 @@ class _Agent:
         self._credentials = _credentials(config, state.path / "tls", self._identity.agent_id)
         self._gone: set[str] = set()
         self._hanging: set[str] = set()
+        self._dropped_told = 0
+        self._dropped_told_s = -TELL_DROPPED_EVERY_S
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._may_start = asyncio.Event()
@@ -185,7 +189,20 @@ class _Agent:
         elif not full and not self._may_start.is_set():
             self._may_start.set()
             self._work.ask_for_new_run()
+        self._tell_of_dropped(full)
         self._link.wake()
+
+    def _tell_of_dropped(self, full: str) -> None:
+        """Tell how many samples were given up: when it begins and each minute; heartbeats always carry the sum."""
+        dropped, now_s = self._spool.dropped_samples, time.monotonic()
+        if dropped == self._dropped_told or (now_s - self._dropped_told_s < TELL_DROPPED_EVERY_S):
+            return
+        self._outbox.event(
+            "samples_dropped",
+            f"{dropped - self._dropped_told} samples, the oldest first, were dropped before they could be sent:"
+            f" {full or 'the spool was over its bound, or its disk was full'}",
+        )
+        self._dropped_told, self._dropped_told_s = dropped, now_s
 
     def _on_gone(self, source_id: str, reason: str) -> None:
         self._gone.add(source_id)

@@ -177,6 +177,7 @@ class Spool:
         lane.segments.remove(segment)
         segment.deleted = True
         segment.path.unlink(missing_ok=True)
+        self._writer.room_made()
         if segment.boot_id != self._boot_id:
             _remove_if_empty(segment.path.parent)
 

@@ -19,6 +19,8 @@ WORN_BYTES = 128 * 1024
 GATHER_S = 0.2
 """Samples wait this long for company: one fsync serves all sources. Control messages never wait."""
 RETRY_S = 1.0
+PORTION_BYTES = 256 * 1024
+"""Written and synced at once; what has gathered while the disk was full may be more than the room there is now."""
 MEMORY_BYTES = 32 * 1024 * 1024
 """Samples kept in memory while the disk is full; beyond it the oldest are dropped."""
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -47,6 +49,7 @@ class SpoolWriter:
         self._open: dict[str, tuple[Segment, int]] = {}
         self._made = 0
         self._busy = False
+        self._room_made = False
         self._closing = False
         self._flushing = 0
         self.full_reason = ""
@@ -59,6 +62,11 @@ class SpoolWriter:
         self._queues[lane].append(record)
         if self.full_reason:
             self._drop_waiting_samples()
+        self._changed.notify_all()
+
+    def room_made(self) -> None:
+        """Try again now if the disk was full: a segment was deleted; the caller holds the lock."""
+        self._room_made = True
         self._changed.notify_all()
 
     def is_settled(self, lane: str) -> bool:
@@ -142,9 +150,21 @@ class SpoolWriter:
                     if self._closing:
                         return
                     self._drop_waiting_samples()
-                    self._changed.wait_for(lambda: self._closing, RETRY_S)
+                    self._changed.wait_for(lambda: self._closing or self._room_made, RETRY_S)
+                    self._room_made = False
 
     def _write(self, lane: str, records: list[Record]) -> None:
+        """Make records durable in portions: with less room than all of them need, the oldest still get on."""
+        for portion in _portions(records):
+            try:
+                self._write_portion(lane, portion)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or len(portion) == 1:
+                    raise
+                for record in portion:
+                    self._write_portion(lane, [record])
+
+    def _write_portion(self, lane: str, records: list[Record]) -> None:
         """Append records to the lane's segment and make them durable, all or none."""
         segment, descriptor = self._current(lane)
         encoded = [encode(record) for record in records]
@@ -229,6 +249,19 @@ class SpoolWriter:
         elif self.full_reason and not reason:
             _log.warning("the spool %s can be written again; this agent takes work", self.folder.parent)
         self.full_reason = reason
+
+
+def _portions(records: list[Record]) -> list[list[Record]]:
+    """Cut records into portions of about PORTION_BYTES, at least one record each."""
+    portions: list[list[Record]] = []
+    size = PORTION_BYTES
+    for record in records:
+        if size >= PORTION_BYTES:
+            portions.append([])
+            size = 0
+        portions[-1].append(record)
+        size += len(record.payload)
+    return portions
 
 
 def _sync_folder(folder: Path) -> None:
