@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from harness_store import fleet
@@ -152,7 +153,7 @@ def test_a_heartbeat_without_an_offset_keeps_the_last_one(store: Store) -> None:
 
 
 def test_a_drift_is_kept_with_its_offset_and_ends_with_its_line(store: Store) -> None:
-    offset = {"clock_offset_ns": 1e18, "clock_offset_error_ns": 50_000.0}
+    offset: dict[str, Any] = {"clock_offset_ns": 1e18, "clock_offset_error_ns": 50_000.0}
     with store.begin() as c:
         register(c)
         _beat(c, **offset, clock_drift_ppm=-12.5, clock_drift_error_ppm=0.25)
