@@ -10,16 +10,15 @@ import resource
 import time
 from collections.abc import Callable
 
-import ibis
 import numpy as np
-from harness_analysis import descriptive, traffic
+from harness_analysis import traffic
 from harness_analysis.metrics.bootstrap import resampled_means
 from harness_analysis.outcomes.matrix import OutcomeMatrix
-from harness_analysis.outcomes.table import Outcomes, normalised
 from harness_analysis.routing import Queries
 from harness_analysis.routing.mess_plus import OnlineLogistic, decide
 from harness_analysis.routing.nearest import KNearest
 
+from benchmarks.analysis_tables import measure_all
 from benchmarks.machine import machine, markdown_table
 
 SEED = 0
@@ -30,7 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true")
     scale = 0.01 if parser.parse_args().small else 1.0
-    rows = [bootstrap(scale), day_of_traffic(scale), decision(), neighbours(scale), *tables(scale)]
+    rows = [
+        bootstrap(scale),
+        day_of_traffic(scale),
+        decision(),
+        neighbours(scale),
+        *measure_all(int(1_000_000 * scale)),
+    ]
     print(f"{machine()}\n")
     print(markdown_table(["what", "to reach", "took", "peak memory of the process so far"], rows))
 
@@ -88,30 +93,6 @@ def neighbours(scale: float) -> list[str]:
     return row(
         f"k-NN (exact), k = 100 among {stored:,} x 384, batches of 256", "-", f"{1e3 * took_s:.1f} ms a query"
     )
-
-
-def tables(scale: float) -> list[list[str]]:
-    """Time each table over a million queries x 10 models x 4 hardware on DuckDB."""
-    queries = int(1_000_000 * scale)
-    connection = ibis.duckdb.connect()
-    sql = f"""
-      SELECT q::VARCHAR AS query_id, 'domain-' || (q % 22) AS domain, 'model-' || m AS model_id,
-        pow(2, m) AS params_b, 'hardware-' || h AS hardware, 'measured' AS energy_kind,
-        (hash(q * 131 + m) % 1000 < 400 + 50 * m)::INT::DOUBLE AS correct,
-        pow(2, m) * (50 + hash(q, m, h) % 100) AS joules, pow(2, m) * 1e-6 AS cost, 1.0 + hash(q, m, h) % 10 AS total_s
-      FROM range({queries}) a(q), range(10) b(m), range(4) c(h)
-    """  # noqa: S608 - numbers of this file
-    connection.raw_sql(f"CREATE TABLE answers AS {sql}")
-    outcomes = Outcomes(normalised(connection.table("answers"), "benchmark"), "benchmark")
-    one = outcomes.select(hardware=["hardware-0"])
-    made: list[tuple[str, Callable[[], object]]] = [
-        ("solvability", lambda: descriptive.solvability(outcomes)),
-        ("joint coverage by domain", lambda: descriptive.joint_coverage(outcomes, "domain")),
-        ("efficiency", lambda: descriptive.efficiency(outcomes)),
-        ("savings by size, one hardware", lambda: descriptive.savings_by_size(one)),
-    ]
-    size = f"{queries * 40 / 1e6:.1f} million rows on DuckDB"
-    return [row(f"{name}, {size}", "60 s", f"{timed(make):.1f} s") for name, make in made]
 
 
 def invented_matrix(n: int) -> OutcomeMatrix:

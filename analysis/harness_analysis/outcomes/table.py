@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from harness_analysis.errors import OutcomesError
 from harness_analysis.outcomes.matrix import OutcomeMatrix, matrix_from_arrow
+from harness_analysis.outcomes.repetition import may_repeat
 from harness_analysis.outcomes.schema import ALIASES, KEY, NUMBERS, OUTCOMES_SCHEMA, REQUIRED
 
 DEFAULT_ENGINE = "duckdb://"
@@ -25,6 +26,14 @@ class Outcomes:
         """Take a table with the columns of `OUTCOMES_SCHEMA`; `normalised` makes one of any other."""
         self.table = table
         self.name = name
+        self._repeats: bool | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a model may have answered some query twice on one machine; counted at the first call."""
+        if self._repeats is None:
+            self._repeats = may_repeat(self.table.filter(self.table.correct.notnull()))
+        return self._repeats
 
     @classmethod
     def from_arrow(cls, rows: pa.Table, engine: str = DEFAULT_ENGINE, name: str = "outcomes") -> Outcomes:
@@ -106,7 +115,10 @@ class Outcomes:
             table = table.filter(table.energy_kind == energy)
             if not int(table.count().execute()):
                 raise OutcomesError(f"{self.name}: no outcomes with {energy} energy")
-        return Outcomes(table, self.name)
+        chosen = Outcomes(table, self.name)
+        if self._repeats is False:
+            chosen._repeats = False
+        return chosen
 
     def values(self, column: str) -> list[Any]:
         """Return the different values of a column, sorted, absent ones last."""
@@ -131,7 +143,9 @@ class Outcomes:
             OutcomesError: no query was answered by all models, or the unit is not known for any of them.
         """
         chosen = self.select(**choice) if any(v is not None for v in choice.values()) else self
-        return matrix_from_arrow(chosen.per_query().to_pyarrow(), unit, self.name)
+        once = chosen.table.filter(chosen.table.correct.notnull())
+        rows = chosen.per_query() if chosen.repeats else once
+        return matrix_from_arrow(rows.to_pyarrow(), unit, self.name)
 
     def to_arrow(self) -> pa.Table:
         """Return every row as an Arrow table with the columns of `OUTCOMES_SCHEMA`."""
