@@ -58,7 +58,7 @@ def savings_by_size(outcomes: Outcomes, cloud: str | None = None) -> pa.Table:
     sums: dict[str, Any] = {"queries": routed.count()}
     for at, size in enumerate(sizes):
         local = (routed.needed_b <= size).fill_null(False)
-        sums[f"local_{at}"] = local.mean()
+        sums[f"local_{at}"] = local.ifelse(1, 0).cast("float64").mean()
         sums[f"accuracy_{at}"] = local.ifelse(routed.local_score, routed.cloud_score).mean()
         for c in resources:
             paid = local.ifelse(routed[f"local_{c}"], routed[f"cloud_{c}"])

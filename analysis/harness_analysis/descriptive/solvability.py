@@ -24,7 +24,7 @@ def solved_cells(outcomes: Outcomes, *more: str) -> IbisTable:
     if not outcomes.repeats:
         # Grouping by four columns is most of the time that a table over millions of rows takes.
         once = t.select(*key, "params_b", "domain", *more, score=t.correct)
-        return once.mutate(solved=(once.score >= 0.5).cast("float64"))
+        return once.mutate(solved=(once.score >= 0.5).ifelse(1, 0).cast("float64"))
     grouped = t.group_by(key)
     cells = grouped.agg(
         score=t.correct.mean(),
@@ -32,7 +32,7 @@ def solved_cells(outcomes: Outcomes, *more: str) -> IbisTable:
         domain=t.domain.max(),
         **{c: t[c].mean() for c in more},
     )
-    return cells.mutate(solved=(cells.score >= 0.5).cast("float64"))
+    return cells.mutate(solved=(cells.score >= 0.5).ifelse(1, 0).cast("float64"))
 
 
 def solvability(outcomes: Outcomes, by: By | None = None) -> pa.Table:
@@ -75,7 +75,8 @@ def joint_coverage(outcomes: Outcomes, by: By | None = None) -> pa.Table:
         domain=cells.domain.max(), needed_b=cells.params_b.min(where=cells.solved == 1.0)
     )
     shares = {
-        f"up_to_{at}": (queries.needed_b <= size).fill_null(False).mean() for at, size in enumerate(sizes)
+        f"up_to_{at}": (queries.needed_b <= size).fill_null(False).ifelse(1, 0).cast("float64").mean()
+        for at, size in enumerate(sizes)
     }
     grouped: Any = queries.group_by([by]) if by else queries
     rows = []

@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from harness_analysis.errors import OutcomesError
+from harness_analysis.outcomes.engines import DEFAULT_ENGINE, connect_engine, known_number, send_rows
 from harness_analysis.outcomes.matrix import OutcomeMatrix, matrix_from_arrow
 from harness_analysis.outcomes.repetition import may_repeat
 from harness_analysis.outcomes.schema import ALIASES, KEY, NUMBERS, OUTCOMES_SCHEMA, REQUIRED
-
-DEFAULT_ENGINE = "duckdb://"
 
 IbisTable = Any
 """An `ibis.Table`: its columns are attributes, which no type checker can know."""
@@ -41,18 +40,13 @@ class Outcomes:
 
         Args:
             rows: columns of `OUTCOMES_SCHEMA` or their aliases; what is missing is absent.
-            engine: URL for `ibis.connect`: `duckdb://` (in memory), `duckdb://FILE`, `postgres://...`, `pyspark://...`.
+            engine: URL as for `connect_engine`.
             name: what messages call these outcomes.
 
         Raises:
             OutcomesError: a required column is missing, or a score lies outside [0, 1].
         """
-        import ibis
-
-        connection: Any = ibis.connect(engine)
-        # A column of which nothing is known has no type that an engine could store.
-        rows = rows.select([f.name for f in rows.schema if not pa.types.is_null(f.type)])
-        table = connection.create_table("harness_outcomes", rows, temp=True)
+        table = send_rows(connect_engine(engine), rows)
         return cls(normalised(table, name), name).checked()
 
     @classmethod
@@ -62,13 +56,12 @@ class Outcomes:
         Raises:
             OutcomesError: no Parquet file, or as for `from_arrow`.
         """
-        import duckdb
-        import ibis
-
-        connection: Any = ibis.connect(engine)
+        connection = connect_engine(engine)
         try:
             return cls(normalised(connection.read_parquet(path), path), path).checked()
-        except duckdb.Error as error:
+        except OutcomesError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every engine has errors of its own
             raise OutcomesError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from None
 
     def checked(self) -> Outcomes:
@@ -170,15 +163,14 @@ def normalised(table: IbisTable, name: str) -> IbisTable:
                 f"{name}: no column `{column}` (or {', '.join(also)}); it has {', '.join(table.columns)}"
             )
     columns: dict[str, Any] = {}
+    backend = table.get_backend().name
     for field in OUTCOMES_SCHEMA:
         kind = "float64" if field.type == pa.float64() else "string"
         if field.name not in source:
             columns[field.name] = ibis.null(kind)
             continue
         value: Any = table[source[field.name]].cast(kind)
-        columns[field.name] = (
-            ibis.ifelse(value.isnan(), ibis.null(kind), value) if kind == "float64" else value
-        )
+        columns[field.name] = known_number(value, backend) if kind == "float64" else value
     # Part of the key of every join, where null would equal nothing.
     columns["dataset_id"] = columns["dataset_id"].fill_null("")
     return table.select(**columns)
