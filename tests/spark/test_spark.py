@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from harness_analysis.outcomes import Outcomes, open_outcomes
 
 from tests.analysis.table_worlds import all_tables, assert_same, world_rows
 
-ENGINE = "pyspark://?spark.ui.enabled=false&spark.sql.shuffle.partitions=2&spark.driver.bindAddress=127.0.0.1"
+ENGINE = "pyspark://"
 
 pytestmark = [
     pytest.mark.skipif(
