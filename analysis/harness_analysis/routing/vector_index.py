@@ -14,6 +14,7 @@ from harness_analysis.outcomes.matrix import FloatArray, IntArray
 APPROXIMATE_FROM = 200_000
 """Stored vectors from which on an exact search of one query takes longer than its routing may."""
 WANTED_RECALL = 0.95
+LEAST_SPEED_UP = 64
 _CHECKED = 100
 _SEED = 0
 
@@ -39,8 +40,9 @@ class ExactIndex:
 class InvertedFile:
     """Compares a query with the vectors of the nearest cells only (faiss' IVF, vectors uncompressed).
 
-    Half of the square root of n to the next power of two cells; as many of them are searched as reach `WANTED_RECALL`
-    on stored vectors.
+    The square root of n, to the next power of two, is the number of cells. As many of them are searched as reach
+    `WANTED_RECALL` on stored vectors, but no more than one in `LEAST_SPEED_UP` (8 where that is less): where neighbours
+    lie so scattered that this is not enough, `recall` says so.
 
     Args:
         vectors: of unit length, shape (n, d).
@@ -63,7 +65,7 @@ class InvertedFile:
         faiss = _faiss()
         vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
         n, d = vectors.shape
-        cells = max(1, 2 ** int(np.ceil(np.log2(np.sqrt(n) / 2))))
+        cells = max(1, 2 ** int(np.ceil(np.log2(np.sqrt(n)))))
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, cells, faiss.METRIC_INNER_PRODUCT)
         self._index.cp.min_points_per_centroid = 1
         self._index.train(vectors)
@@ -76,13 +78,13 @@ class InvertedFile:
         asked = vectors[np.random.default_rng(_SEED).permutation(len(vectors))[:_CHECKED]]
         k = min(self.k, len(vectors))
         _, true = faiss.knn(asked, vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
-        self.searched = 1
+        self.searched, most = 1, min(cells, max(8, cells // LEAST_SPEED_UP))
         while True:
             self._index.nprobe = self.searched
             self.recall = recall_of(self._index.search(asked, k)[1], true)
-            if self.recall >= WANTED_RECALL or self.searched >= cells:
+            if self.recall >= WANTED_RECALL or self.searched >= most:
                 return
-            self.searched = min(cells, 2 * self.searched)
+            self.searched = min(most, 2 * self.searched)
 
     def nearest(self, queries: FloatArray, k: int) -> IntArray:
         """Return the rows of the k most similar vectors found, shape (n, k); -1 where the cells hold fewer."""
