@@ -87,7 +87,8 @@ def neighbours(scale: float) -> list[list[str]]:
     """Time nearest neighbours one query at a time on one thread: exact among 100,000, by the index among 900,000.
 
     The vectors are invented: 3,000 directions with noise, so that a true neighbour has a cosine of about 0.65, as
-    questions on one subject have, and a subject holds 300 of 900,000. Recall is counted against the exact search on queries that are not stored.
+    questions on one subject have, and a subject holds 300 of 900,000. Recall is counted against the exact search on
+    queries that are not stored.
     """
     import faiss
 

@@ -25,7 +25,7 @@ def test_a_jobs_database_feeds_routing_analysis_and_report(harness: Harness, tmp
     ]
     job_id = harness.submit(write_job(tmp_path, queries=12, models=models))
     harness.wait_until_over(job_id)
-    database = harness.database_url
+    database = harness.database
     options = ("--job", job_id, "--format", "json")
     quick = ("--routers", "smallest,heuristic,oracle", "--resamples", "100")
     routed = json.loads(harness.run("route", "evaluate", database, *options, *quick, check=True).stdout)
