@@ -49,3 +49,11 @@ def test_a_repetition_is_noticed_wherever_it_is() -> None:
 def test_an_engine_that_cannot_be_used_is_named(engine: str) -> None:
     with pytest.raises(OutcomesError, match=r"engine .* cannot be used"):
         Outcomes.from_arrow(world_rows(2), engine)
+
+
+def test_a_nan_in_a_parquet_file_is_absent_and_no_number(tmp_path: Path) -> None:
+    pq.write_table(world_rows(10), tmp_path / "rows.parquet")
+    table = open_outcomes(tmp_path / "rows.parquet").table
+    counted = table.agg(known=table.joules.count(), mean=table.joules.mean()).to_pyarrow().to_pylist()[0]
+    assert counted["known"] == 72
+    assert counted["mean"] > 0

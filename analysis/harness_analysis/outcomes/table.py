@@ -68,7 +68,7 @@ class Outcomes:
         """Return these outcomes if their scores are scores.
 
         Raises:
-            OutcomesError: a score outside [0, 1], or no rows.
+            OutcomesError: a score outside [0, 1], a negative cost, energy, time or size, or no rows.
         """
         t = self.table
         wrong = t.filter((t.correct < 0) | (t.correct > 1)).limit(1).to_pyarrow().to_pylist()
@@ -78,8 +78,15 @@ class Outcomes:
                 f"{self.name}: `correct` is {row['correct']:g} for query {row['query_id']} and model"
                 f" {row['model_id']}; scores must lie in [0, 1], so divide by their maximum first"
             )
-        if not int(t.count().execute()):
+        below = {c: (t[c] < 0).sum() for c in NUMBERS if c != "correct"}
+        counted = t.agg(rows=t.count(), **below).to_pyarrow().to_pylist()[0]
+        if not counted.pop("rows"):
             raise OutcomesError(f"{self.name}: no outcomes in it")
+        negative = [f"`{column}` in {int(n)} rows" for column, n in counted.items() if n]
+        if negative:
+            raise OutcomesError(
+                f"{self.name}: negative numbers: {', '.join(negative)}; absent is empty or NaN"
+            )
         return self
 
     def select(
