@@ -50,7 +50,7 @@ class InvertedFile:
         recall: share of the true k nearest that was found for stored vectors, measured when it was built.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.floating]
     k: int = 100
     recall: float = field(default=0.0, init=False)
     searched: int = field(default=1, init=False)
