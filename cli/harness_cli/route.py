@@ -24,9 +24,9 @@ from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
+    from harness_analysis.embedding import Embedder
     from harness_analysis.outcomes.matrix import OutcomeMatrix
     from harness_analysis.routing import Router
-    from harness_analysis.embedding import Embedder
     from harness_analysis.routing.evaluation import Evaluation
 
 ALL_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
@@ -323,7 +323,9 @@ def _routing(router: Router, words: Embedder | None, test: OutcomeMatrix) -> Cal
     from harness_analysis.routing import Queries
 
     blind = np.zeros((len(test), 1))
-    return lambda: router.scores(Queries(blind if words is None else words.embed(test.texts), texts=test.texts))
+    return lambda: router.scores(
+        Queries(blind if words is None else words.embed(test.texts), texts=test.texts)
+    )
 
 
 def _with_energy(table: Any, works: dict[str, Any], queries: int) -> Any:

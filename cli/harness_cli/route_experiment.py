@@ -71,10 +71,10 @@ def experiment(
         raise bad_input("no router was named: give some with --routers")
     with plain_failures():
         import pyarrow as pa
+        from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
         from harness_analysis.routing import experiments
         from harness_analysis.routing.catalogue import make_router
-        from harness_analysis.routing.embedding import embedder
 
         for router in names:
             make_router(router, seed)
@@ -133,8 +133,8 @@ def pair(
     check_figure(plot)
     with plain_failures():
         import pyarrow as pa
+        from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
-        from harness_analysis.routing.embedding import embedder
         from harness_analysis.routing.rate_curve import rate_curves
 
         matrix = open_source(**source).matrix(unit)

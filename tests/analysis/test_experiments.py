@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness_analysis.embedding import TfidfEmbedder
 from harness_analysis.errors import RoutingError
 from harness_analysis.routing import experiments
-from harness_analysis.routing.embedding import TfidfEmbedder
 from harness_analysis.routing.rate_curve import rate_curves
 
 from tests.analysis.routing_worlds import topic_world

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness_analysis.embedding import Embedder
 from harness_analysis.errors import RoutingError
 from harness_analysis.metrics.bootstrap import Interval, mean_intervals
 from harness_analysis.metrics.model_pool import (
@@ -20,7 +21,6 @@ from harness_analysis.metrics.model_pool import (
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.catalogue import make_router
 from harness_analysis.routing.choosing import best, routed_values, smallest_viable
-from harness_analysis.routing.embedding import Embedder
 from harness_analysis.routing.evaluation import Evaluation, evaluate
 from harness_analysis.routing.router import Queries
 
@@ -247,7 +247,9 @@ def _chosen(
     router = make_router(name, seed)
     words.fit(training.texts)
     router.fit(training, words.embed(training.texts))
-    scores = router.scores(Queries(words.embed(test.texts), test.correct if router.sees_answers else None))
+    scores = router.scores(
+        Queries(words.embed(test.texts), test.correct if router.sees_answers else None, test.texts)
+    )
     return best(scores) if router.votes else smallest_viable(scores, threshold)
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from harness_analysis.embedding import Embedder
 from harness_analysis.errors import RoutingError
 from harness_analysis.metrics.model_pair import performance_gap_recovered, quality_drop, routing_rate_curve
 from harness_analysis.outcomes.matrix import OutcomeMatrix
 from harness_analysis.routing.catalogue import make_router
-from harness_analysis.routing.embedding import Embedder
 from harness_analysis.routing.router import Queries
 
 STEPS = 20
@@ -56,7 +56,9 @@ def rate_curves(
     for name in names:
         router = make_router(name, seed)
         router.fit(training, train_vectors)
-        scores = router.scores(Queries(test_vectors, test.correct if router.sees_answers else None))
+        scores = router.scores(
+            Queries(test_vectors, test.correct if router.sees_answers else None, test.texts)
+        )
         curve = routing_rate_curve(scores[:, at_small] - scores[:, at_large], of_small, of_large)
         for share in np.linspace(0, 1, STEPS + 1):
             quality = float(np.interp(share, curve.share, curve.quality))
