@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.conftest import write_job
 from tests.end_to_end.harness_processes import Harness
 
 
+@pytest.mark.timeout(300)  # seven processes, each of which imports the analysis libraries
 def test_a_jobs_database_feeds_routing_analysis_and_report(harness: Harness, tmp_path: Path) -> None:
     harness.start_coordinator()
     harness.start_agent()
