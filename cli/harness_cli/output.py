@@ -120,6 +120,8 @@ def significant(value: float, digits: int = 4) -> str:
     """Return a number with `digits` significant digits and no exponent where people expect none."""
     if value == 0:
         return "0"
+    if not math.isfinite(value):
+        return str(value)
     magnitude = math.floor(math.log10(abs(value)))
     if magnitude >= 6 or magnitude < -4:
         return f"{value:.{digits - 1}e}"

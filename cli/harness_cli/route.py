@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,14 @@ from harness_cli.outcome_options import (
 )
 from harness_cli.output import format_option
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
+from harness_cli.route_experiment import experiment, pair
 from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
+    from harness_analysis.embedding import Embedder
+    from harness_analysis.outcomes.matrix import OutcomeMatrix
+    from harness_analysis.routing import Router
     from harness_analysis.routing.evaluation import Evaluation
 
 ALL_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
@@ -39,6 +44,8 @@ EVALUATION_COLUMNS = (
     "label_f1",
     "saved",
     "router_ms",
+    "router_joules",
+    "router_energy_kind",
 )
 
 
@@ -79,9 +86,14 @@ def route() -> None:
 
 @route.command()
 @_routing_options
+@click.option(
+    "--router-energy", is_flag=True, help="Also the joules of each router's own work here, a second for each."
+)
 @output_options
 @format_option
-def evaluate(output: Path | None, plot: Path | None, output_format: str, **options: Any) -> None:
+def evaluate(
+    output: Path | None, plot: Path | None, output_format: str, router_energy: bool, **options: Any
+) -> None:
     """Measure routers on OUTCOMES: areas under their deferral curves, AIQ, F1 and savings, with 95 % intervals."""
     check_output(output)
     check_figure(plot)
@@ -89,8 +101,11 @@ def evaluate(output: Path | None, plot: Path | None, output_format: str, **optio
         from harness_analysis.plots import deferral_figure, save_figure
         from harness_analysis.routing.tables import evaluation_table
 
-        evaluation = run_evaluation(**options)
+        works: dict[str, Any] = {}
+        evaluation = run_evaluation(**options, works=works)
         table = evaluation_table(evaluation)
+        if router_energy:
+            table = _with_energy(table, works, len(evaluation.test))
         if plot is not None:
             save_figure(deferral_figure(evaluation), plot)
     deliver_table(table, output, output_format, EVALUATION_COLUMNS, empty="No routers were asked for.")
@@ -254,7 +269,7 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay):
+for _command in (cascade, hybrid, mess_plus, replay, experiment, pair):
     route.add_command(_command)
 
 
@@ -270,9 +285,10 @@ def run_evaluation(
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch: int | None = None,
+    works: dict[str, Any] | None = None,
     **source: Any,
 ) -> Evaluation:
-    """Open outcomes, split them and evaluate routers by name."""
+    """Open outcomes, split them and evaluate routers by name; `works` receives what routes the test queries again."""
     from harness_analysis.embedding import embedder
     from harness_analysis.routing.catalogue import make_router, needs_embedding
     from harness_analysis.routing.evaluation import evaluate as evaluate_routers
@@ -283,16 +299,54 @@ def run_evaluation(
         matrix = open_source(**source).matrix(unit)
         _say_left_out(matrix.left_out)
         training, test = matrix.split(train_share, seed)
-        return evaluate_routers(
+        vectors = embedder(embedding) if any(map(needs_embedding, names)) else None
+        evaluation = evaluate_routers(
             made,
             training,
             test,
-            embedder(embedding) if any(map(needs_embedding, names)) else None,
+            vectors,
             threshold=threshold,
             resamples=resamples,
             seed=seed,
             progress=lambda name: click.echo(f"{name} ...", err=True),
         )
+    if works is not None:
+        for name, router in zip(names, made, strict=True):
+            if not router.sees_answers:
+                works[router.name] = _routing(router, vectors if needs_embedding(name) else None, test)
+    return evaluation
+
+
+def _routing(router: Router, words: Embedder | None, test: OutcomeMatrix) -> Callable[[], object]:
+    """Return the work of routing the test queries, their embedding included."""
+    import numpy as np
+    from harness_analysis.routing import Queries
+
+    blind = np.zeros((len(test), 1))
+    return lambda: router.scores(
+        Queries(blind if words is None else words.embed(test.texts), texts=test.texts)
+    )
+
+
+def _with_energy(table: Any, works: dict[str, Any], queries: int) -> Any:
+    """Return the table with the joules of each router's work on one query, and whether they were measured."""
+    import pyarrow as pa
+
+    from harness_cli.router_energy import RouterEnergy, energy_of
+
+    found = [
+        energy_of(works[name], queries) if name in works else RouterEnergy()
+        for name in table.column("router").to_pylist()
+    ]
+    number = pa.float64()
+    for name, values, kind in (
+        ("router_joules", [f.joules for f in found], number),
+        ("router_joules_low", [f.low for f in found], number),
+        ("router_joules_high", [f.high for f in found], number),
+        ("router_energy_kind", [f.kind for f in found], pa.string()),
+    ):
+        table = table.append_column(name, pa.array(values, kind))
+    return table
 
 
 def _say_left_out(notes: tuple[str, ...]) -> None:

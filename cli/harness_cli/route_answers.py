@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness_cli.failure import bad_input
+from harness_cli.failure import bad_input, work_failed
 from harness_cli.outcome_options import (
     check_figure,
     cost_option,
@@ -233,6 +233,11 @@ def mess_plus(
 @click.option(
     "--servers", multiple=True, metavar="MODEL=N", help="Servers of a model, for waiting times; repeats."
 )
+@click.option(
+    "--router-energy",
+    is_flag=True,
+    help="Add the joules of the router's own work here to every request of it.",
+)
 @embedding_option
 @seed_option
 @output_options
@@ -245,6 +250,7 @@ def replay(
     threshold: float,
     train_share: float,
     servers: tuple[str, ...],
+    router_energy: bool,
     embedding: str,
     seed: int,
     output: Path | None,
@@ -274,6 +280,7 @@ def replay(
         training, test = open_source(**source).matrix(unit).split(train_share, seed)
         fitted = fit_router(make_router(name, seed), embedder(embedding), training)
         strategies = three_strategies(fitted, test, threshold)
+        own = _own_cost(fitted, test, str(source.get("energy") or "")) if router_energy else {}
         from harness_analysis.traffic import replay as replay_traffic
 
         ran = replay_traffic(
@@ -281,6 +288,7 @@ def replay(
             test,
             strategies,
             servers=counts or None,
+            router_cost=own,
             seed=seed,
         )
         table = replay_table(ran)
@@ -289,6 +297,28 @@ def replay(
 
             save_figure(replay_curve_figure(ran), plot)
     deliver_table(table, output, output_format, table.column_names, empty="")
+
+
+def _own_cost(fitted: Any, test: Any, asked: str) -> dict[str, dict[str, float]]:
+    """Return the router's joules for each request, where they are of the kind that the outcomes' are.
+
+    Raises:
+        click.ClickException: nothing tells them, or they are of the other kind: the sum would mix the two.
+    """
+    from harness_cli.router_energy import energy_of
+
+    if "joules" not in test.costs:
+        raise bad_input("--router-energy: the outcomes have no joules that the router's could be added to")
+    found = energy_of(lambda: fitted.scores(list(test.texts)), len(test))
+    if found.joules is None:
+        raise work_failed("--router-energy: no energy can be read or estimated here (`harness agent doctor`)")
+    if asked != found.kind:
+        raise bad_input(
+            f"--router-energy: the router's joules are {found.kind} here; they are added only to outcomes of that kind,"
+            f" chosen with --energy {found.kind}"
+        )
+    click.echo(f"The router's own work: {found.joules:.3g} J a query, {found.kind}", err=True)
+    return {fitted.router.name: {"joules": found.joules}}
 
 
 def _servers(words: tuple[str, ...]) -> dict[str, int]:

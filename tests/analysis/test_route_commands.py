@@ -242,3 +242,13 @@ def test_bad_input_gets_one_sentence(words: tuple[str, ...], code: int, message:
     result = run(*(file if word == "FILE" else word for word in words), code=code)
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_negative_joules_are_refused_and_one_class_is_shown(tmp_path: Path) -> None:
+    frame = long_form(topic_world(120))
+    negative, ones = str(tmp_path / "n.parquet"), str(tmp_path / "o.parquet")
+    frame.with_columns(joules=-pl.col("joules")).write_parquet(negative)
+    frame.with_columns(correct=pl.lit(1.0)).write_parquet(ones)
+    assert "negative numbers: `joules` in 360 rows" in run("analyze", "efficiency", negative, code=2).output
+    # Every threshold serves: the one that is found is minus infinity, which once could not be printed.
+    assert "-inf" in run("route", "hybrid", ones, "--cost", "joules").output

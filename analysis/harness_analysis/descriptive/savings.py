@@ -9,8 +9,9 @@ import pyarrow as pa
 from harness_analysis.descriptive.intervals import ratio_moments, ratio_of
 from harness_analysis.descriptive.solvability import solved_cells
 from harness_analysis.errors import OutcomesError
-from harness_analysis.outcomes.table import Outcomes
+from harness_analysis.outcomes.table import IbisTable, Outcomes
 
+_ABSENT = -1.0  # no score, cost or energy is negative
 RESOURCES = {"cost": "dollars", "flops": "flops", "joules": "joules"}
 
 
@@ -51,42 +52,58 @@ def savings_by_size(outcomes: Outcomes, cloud: str | None = None) -> pa.Table:
         raise OutcomesError(
             f"{outcomes.name}: no answer has dollars, flops or joules, so nothing could be saved"
         )
-    cells = solved_cells(outcomes, *resources)
-    key = ["dataset_id", "query_id"]
-    at_cloud = cells.filter(cells.model_id == large)
-    at_cloud = at_cloud.select(*key, cloud_score="score", **{f"cloud_{c}": at_cloud[c] for c in resources})
+    sizes = sorted({size for size, model in sized if model != large})
+    # The smallest model that solves a query is the same for every size that holds it: one pass finds it.
+    routed = _cheapest_answers(outcomes, large, [model for _, model in sized], resources)
+    sums: dict[str, Any] = {"queries": routed.count()}
+    for at, size in enumerate(sizes):
+        local = (routed.needed_b <= size).fill_null(False)
+        sums[f"local_{at}"] = local.ifelse(1, 0).cast("float64").mean()
+        sums[f"accuracy_{at}"] = local.ifelse(routed.local_score, routed.cloud_score).mean()
+        for c in resources:
+            paid = local.ifelse(routed[f"local_{c}"], routed[f"cloud_{c}"])
+            sums |= ratio_moments(paid, routed[f"cloud_{c}"], f"{c}_{at}")
+    row = routed.agg(**sums).to_pyarrow().to_pylist()[0]
     rows = []
-    for size in sorted({s for s, model in sized if model != large}):
-        local = cells.filter((cells.solved == 1.0) & (cells.params_b <= size) & (cells.model_id != large))
-        first = local.group_by(key).agg(
-            local_score=local.score.argmin(local.params_b),
-            **{c: local[c].argmin(local.params_b) for c in resources},
-        )
-        both = at_cloud.left_join(first, key)
-        routed = {c: both[c].fill_null(both[f"cloud_{c}"]) for c in resources}
-        moments: dict[str, Any] = {}
+    for at, size in enumerate(sizes):
         for c in resources:
-            moments |= ratio_moments(routed[c], both[f"cloud_{c}"], c)
-        row = both.agg(
-            queries=both.count(),
-            local=both.local_score.notnull().mean(),
-            accuracy=both.local_score.fill_null(both.cloud_score).mean(),
-            **moments,
-        )
-        row = row.to_pyarrow().to_pylist()[0]
-        for c in resources:
-            ratio, low, high = ratio_of(row, c)
+            ratio, low, high = ratio_of(row, f"{c}_{at}")
             rows.append(
                 {
                     "up_to_params_b": size,
                     "cloud": large,
                     "resource": RESOURCES[c],
                     "queries": row["queries"],
-                    "local_share": row["local"],
-                    "accuracy": row["accuracy"],
+                    "local_share": row[f"local_{at}"],
+                    "accuracy": row[f"accuracy_{at}"],
                     "saved": 1 - ratio,
                     "low": 1 - high,
                     "high": 1 - low,
                 }
             )
     return pa.Table.from_pylist(rows)
+
+
+def _cheapest_answers(outcomes: Outcomes, large: str, by_size: list[str], resources: list[str]) -> IbisTable:
+    """Return one row per query that the large model answered: its values and those of the smallest local solver."""
+    import ibis
+
+    cells = solved_cells(outcomes, *resources)
+    # Models of one size go by their names, so that every engine chooses the same.
+    order = [(model, ibis.literal(at, "int64")) for at, model in enumerate(by_size)]
+    cells = cells.mutate(order=cells.model_id.cases(*order, else_=ibis.null("int64")))
+    values = {"score": "score", **{c: c for c in resources}}
+    here = (cells.solved == 1.0) & (cells.model_id != large) & cells.order.notnull()
+    there = cells.model_id == large
+    queries = cells.group_by(["dataset_id", "query_id"]).agg(
+        asked=there.sum(),
+        needed_b=cells.params_b.min(where=here),
+        **{f"local_{name}": _of_first(cells[c], cells.order, here) for name, c in values.items()},
+        **{f"cloud_{name}": cells[c].max(where=there) for name, c in values.items()},
+    )
+    return queries.filter(queries.asked > 0)
+
+
+def _of_first(value: Any, order: Any, where: Any) -> Any:
+    """Return the value of the first row that counts, null where it has none: engines' argmin would skip such a row."""
+    return value.fill_null(_ABSENT).argmin(order, where=where).nullif(_ABSENT)

@@ -9,7 +9,7 @@ from harness_analysis.outcomes.schema import OUTCOMES_SCHEMA
 from harness_analysis.reader import StoreReader
 
 _ANSWERS = """
-SELECT v.dataset_id, v.query_id, q.text AS query, q.domain, v.model_id, mo.params_b, NULL AS precision, v.hardware,
+SELECT v.dataset_id, v.query_id, q.text AS query, q.domain, v.model_id, mo.params_b, v.precision, v.hardware,
   CASE WHEN v.joules IS NULL THEN NULL WHEN v.energy_source = 'estimated' THEN 'estimated' ELSE 'measured' END
     AS energy_kind,
   CAST(v.correct AS double precision) AS correct, v.joules, v.joules_low, v.joules_high, v.watts_avg AS watts,

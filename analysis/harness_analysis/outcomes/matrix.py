@@ -105,7 +105,7 @@ def matrix_from_arrow(rows: pa.Table, unit: str, name: str) -> OutcomeMatrix:
     if unit not in COST_UNITS:
         raise OutcomesError(f"cost `{unit}` is not known; choose one of {', '.join(COST_UNITS)}")
     frame: Any = rows.to_pandas()
-    frame = frame[frame["correct"].notna()].sort_values(["dataset_id", "query_id", "model_id", "hardware"])
+    frame = frame[frame["correct"].notna()]
     if frame.empty:
         raise OutcomesError(f"{name}: no answer has a verdict, so nothing can be said about routing")
     if unit == "joules" and len(kinds := sorted(set(frame["energy_kind"].dropna()))) > 1:
@@ -125,8 +125,11 @@ def matrix_from_arrow(rows: pa.Table, unit: str, name: str) -> OutcomeMatrix:
             + (f"; left out: {notes[0]}" if notes else "")
             + (f"; known costs: {', '.join(units)}" if units else "")
         )
-    columns, column_at = np.unique(frame["column"].to_numpy(str), return_inverse=True)
-    _, first_at, row_at = np.unique(_query_keys(frame), return_index=True, return_inverse=True)
+    column_at, columns = _coded(frame["column"])
+    row_at, queries = _coded(frame["dataset_id"].fillna("") + "\x1f" + frame["query_id"])
+    # The first row of each query by the order of its models tells the query's text, whatever order the rows come in.
+    sorted_at = np.lexsort((column_at, row_at))
+    first_at = sorted_at[np.searchsorted(row_at[sorted_at], np.arange(len(queries)))]
     arrays = {u: _mean_cells(v, row_at, column_at, (len(first_at), len(columns))) for u, v in values.items()}
     whole = np.isfinite(arrays["correct"]).all(axis=1) & np.isfinite(arrays[unit]).all(axis=1)
     if not whole.any():
@@ -161,8 +164,12 @@ def _labels(frame: Pandas) -> Pandas:
     return frame["model_id"].where(on_one, frame["model_id"] + " @ " + frame["hardware"].fillna("unknown"))
 
 
-def _query_keys(frame: Pandas) -> NDArray[np.str_]:
-    return (frame["dataset_id"].fillna("") + "\x1f" + frame["query_id"]).to_numpy(str)
+def _coded(values: Pandas) -> tuple[IntArray, list[str]]:
+    """Return each value's place among the sorted different ones, and those."""
+    import pandas as pd
+
+    codes, found = pd.factorize(values, sort=True)
+    return codes.astype(np.int64), [str(value) for value in found]
 
 
 def _values(frame: Pandas) -> dict[str, Pandas]:

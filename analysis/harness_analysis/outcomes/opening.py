@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from harness_analysis.errors import OutcomesError
+from harness_analysis.outcomes.engines import DEFAULT_ENGINE, READS_PARQUET
 from harness_analysis.outcomes.from_store import answers_in_store
 from harness_analysis.outcomes.public_sets import read_public_set
-from harness_analysis.outcomes.table import DEFAULT_ENGINE, Outcomes
+from harness_analysis.outcomes.table import Outcomes
 
 FILE_KINDS = (".parquet", ".csv", ".jsonl", ".json")
 STORE_SCHEMES = ("sqlite:", "postgresql:", "postgresql+")
@@ -21,7 +22,7 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
     Args:
         source: a .parquet, .csv or .jsonl file in long form; a folder with a published set (MMLU-Pro, zeroeval,
             LLMRouter, RouteLLM); or the URL of a store (`sqlite:///FILE`, `postgresql://...`).
-        engine: where the analysis runs; see `Outcomes.from_arrow`.
+        engine: where the analysis runs; see `connect_engine`.
         job: of a store, one job's answers only.
 
     Raises:
@@ -46,8 +47,8 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
         return Outcomes.from_arrow(found, engine, name)
     if not path.is_file():
         raise OutcomesError(f"{name}: no such file")
-    if path.suffix == ".parquet" and engine == DEFAULT_ENGINE:
-        return Outcomes.from_parquet(name)
+    if path.suffix == ".parquet" and engine.startswith(READS_PARQUET):
+        return Outcomes.from_parquet(name, engine)
     return Outcomes.from_arrow(_read_file(path), engine, name)
 
 

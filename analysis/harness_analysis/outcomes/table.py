@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from harness_analysis.errors import OutcomesError
+from harness_analysis.outcomes.engines import DEFAULT_ENGINE, connect_engine, known_number, send_rows
 from harness_analysis.outcomes.matrix import OutcomeMatrix, matrix_from_arrow
+from harness_analysis.outcomes.repetition import may_repeat
 from harness_analysis.outcomes.schema import ALIASES, KEY, NUMBERS, OUTCOMES_SCHEMA, REQUIRED
-
-DEFAULT_ENGINE = "duckdb://"
 
 IbisTable = Any
 """An `ibis.Table`: its columns are attributes, which no type checker can know."""
@@ -25,6 +25,14 @@ class Outcomes:
         """Take a table with the columns of `OUTCOMES_SCHEMA`; `normalised` makes one of any other."""
         self.table = table
         self.name = name
+        self._repeats: bool | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a model may have answered some query twice on one machine; counted at the first call."""
+        if self._repeats is None:
+            self._repeats = may_repeat(self.table.filter(self.table.correct.notnull()))
+        return self._repeats
 
     @classmethod
     def from_arrow(cls, rows: pa.Table, engine: str = DEFAULT_ENGINE, name: str = "outcomes") -> Outcomes:
@@ -32,18 +40,13 @@ class Outcomes:
 
         Args:
             rows: columns of `OUTCOMES_SCHEMA` or their aliases; what is missing is absent.
-            engine: URL for `ibis.connect`: `duckdb://` (in memory), `duckdb://FILE`, `postgres://...`, `pyspark://...`.
+            engine: URL as for `connect_engine`.
             name: what messages call these outcomes.
 
         Raises:
             OutcomesError: a required column is missing, or a score lies outside [0, 1].
         """
-        import ibis
-
-        connection: Any = ibis.connect(engine)
-        # A column of which nothing is known has no type that an engine could store.
-        rows = rows.select([f.name for f in rows.schema if not pa.types.is_null(f.type)])
-        table = connection.create_table("harness_outcomes", rows, temp=True)
+        table = send_rows(connect_engine(engine), rows)
         return cls(normalised(table, name), name).checked()
 
     @classmethod
@@ -53,20 +56,19 @@ class Outcomes:
         Raises:
             OutcomesError: no Parquet file, or as for `from_arrow`.
         """
-        import duckdb
-        import ibis
-
-        connection: Any = ibis.connect(engine)
+        connection = connect_engine(engine)
         try:
             return cls(normalised(connection.read_parquet(path), path), path).checked()
-        except duckdb.Error as error:
+        except OutcomesError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every engine has errors of its own
             raise OutcomesError(f"{path}: cannot be read as parquet: {str(error).splitlines()[0]}") from None
 
     def checked(self) -> Outcomes:
         """Return these outcomes if their scores are scores.
 
         Raises:
-            OutcomesError: a score outside [0, 1], or no rows.
+            OutcomesError: a score outside [0, 1], a negative cost, energy, time or size, or no rows.
         """
         t = self.table
         wrong = t.filter((t.correct < 0) | (t.correct > 1)).limit(1).to_pyarrow().to_pylist()
@@ -76,8 +78,15 @@ class Outcomes:
                 f"{self.name}: `correct` is {row['correct']:g} for query {row['query_id']} and model"
                 f" {row['model_id']}; scores must lie in [0, 1], so divide by their maximum first"
             )
-        if not int(t.count().execute()):
+        below = {c: (t[c] < 0).sum() for c in NUMBERS if c != "correct"}
+        counted = t.agg(rows=t.count(), **below).to_pyarrow().to_pylist()[0]
+        if not counted.pop("rows"):
             raise OutcomesError(f"{self.name}: no outcomes in it")
+        negative = [f"`{column}` in {int(n)} rows" for column, n in counted.items() if n]
+        if negative:
+            raise OutcomesError(
+                f"{self.name}: negative numbers: {', '.join(negative)}; absent is empty or NaN"
+            )
         return self
 
     def select(
@@ -106,7 +115,10 @@ class Outcomes:
             table = table.filter(table.energy_kind == energy)
             if not int(table.count().execute()):
                 raise OutcomesError(f"{self.name}: no outcomes with {energy} energy")
-        return Outcomes(table, self.name)
+        chosen = Outcomes(table, self.name)
+        if self._repeats is False:
+            chosen._repeats = False
+        return chosen
 
     def values(self, column: str) -> list[Any]:
         """Return the different values of a column, sorted, absent ones last."""
@@ -131,7 +143,9 @@ class Outcomes:
             OutcomesError: no query was answered by all models, or the unit is not known for any of them.
         """
         chosen = self.select(**choice) if any(v is not None for v in choice.values()) else self
-        return matrix_from_arrow(chosen.per_query().to_pyarrow(), unit, self.name)
+        once = chosen.table.filter(chosen.table.correct.notnull())
+        rows = chosen.per_query() if chosen.repeats else once
+        return matrix_from_arrow(rows.to_pyarrow(), unit, self.name)
 
     def to_arrow(self) -> pa.Table:
         """Return every row as an Arrow table with the columns of `OUTCOMES_SCHEMA`."""
@@ -156,15 +170,14 @@ def normalised(table: IbisTable, name: str) -> IbisTable:
                 f"{name}: no column `{column}` (or {', '.join(also)}); it has {', '.join(table.columns)}"
             )
     columns: dict[str, Any] = {}
+    backend = table.get_backend().name
     for field in OUTCOMES_SCHEMA:
         kind = "float64" if field.type == pa.float64() else "string"
         if field.name not in source:
             columns[field.name] = ibis.null(kind)
             continue
         value: Any = table[source[field.name]].cast(kind)
-        columns[field.name] = (
-            ibis.ifelse(value.isnan(), ibis.null(kind), value) if kind == "float64" else value
-        )
+        columns[field.name] = known_number(value, backend) if kind == "float64" else value
     # Part of the key of every join, where null would equal nothing.
     columns["dataset_id"] = columns["dataset_id"].fill_null("")
     return table.select(**columns)

@@ -11,6 +11,7 @@ from harness_analysis.errors import RoutingError
 from harness_analysis.metrics.routing_quality import smallest_correct
 from harness_analysis.outcomes.matrix import FloatArray, OutcomeMatrix
 from harness_analysis.routing.router import NotFittedError, Queries, check_training, one_hot
+from harness_analysis.routing.vector_index import APPROXIMATE_FROM, make_index
 
 SWEEP = (1, 5, 10, 50, 100)
 """Numbers of neighbours that TrafficBench section 4.2 tries."""
@@ -24,6 +25,7 @@ class KNearest:
         k: neighbours; cut to the number of training queries.
         ask: `score`: the mean score of each model among them (RouterBench section 5.1, "Who routes the router"
             appendix E); `vote`: how often each model was the smallest correct one (TrafficBench section 4.2).
+        approximate_from: training queries from which on an index answers in place of the exact search.
     """
 
     k: int = 100
@@ -31,6 +33,7 @@ class KNearest:
     name: str = ""
     sees_answers: bool = False
     votes: bool = False
+    approximate_from: int = APPROXIMATE_FROM
     _index: Any = field(default=None, repr=False)
     _values: FloatArray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
 
@@ -42,26 +45,34 @@ class KNearest:
 
     def fit(self, training: OutcomeMatrix, embeddings: FloatArray) -> None:
         """Keep the training queries."""
-        from sklearn.neighbors import NearestNeighbors
-
         check_training(training, embeddings)
         n, m = training.correct.shape
         self._values = (
             training.correct if self.ask == "score" else one_hot(smallest_correct(training.correct), n, m)
         )
-        k = min(self.k, n)
-        # For unit vectors Euclidean order is cosine order; brute force is the fastest exact search in 384 dimensions.
-        self._index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(embeddings)
+        self._index = make_index(embeddings, self.k, self.approximate_from)
+
+    @property
+    def recall(self) -> float:
+        """Share of the true neighbours that the search finds: 1 where it is exact.
+
+        Raises:
+            NotFittedError: there is nothing to search yet.
+        """
+        if self._index is None:
+            raise NotFittedError(self.name)
+        return self._index.recall
 
     def scores(self, queries: Queries) -> FloatArray:
         """Return the neighbours' mean."""
         if self._index is None:
             raise NotFittedError(self.name)
-        near = self._index.kneighbors(queries.embeddings, return_distance=False)
+        near = self._index.nearest(queries.embeddings, min(self.k, len(self._values)))
         total = np.zeros((len(queries), self._values.shape[1]))
         for column in near.T:
-            total += self._values[column]
-        return total / near.shape[1]
+            # An index that searches some cells only may find fewer than k; row -1 stands for none.
+            total += self._values[column] * (column >= 0)[:, None]
+        return total / np.maximum(1, (near >= 0).sum(axis=1))[:, None]
 
 
 @dataclass

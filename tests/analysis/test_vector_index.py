@@ -1,0 +1,54 @@
+"""An index finds what the exact search finds, and travels with its router."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+from harness_analysis.routing import Queries
+from harness_analysis.routing.nearest import KNearest
+from harness_analysis.routing.vector_index import WANTED_RECALL, ExactIndex, InvertedFile, recall_of
+
+from tests.analysis.routing_worlds import topic_world
+
+
+def unit_vectors(n: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((40, 16))
+    vectors = centres[random.integers(0, 40, n)] + 0.5 * random.standard_normal((n, 16))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_the_index_reaches_the_recall_it_states() -> None:
+    stored, asked = unit_vectors(4_000, 1), unit_vectors(200, 2)
+    index = InvertedFile(stored, 20)
+    found, true = index.nearest(asked, 20), ExactIndex(stored).nearest(asked, 20)
+    assert index.recall >= WANTED_RECALL
+    assert recall_of(found, true) > WANTED_RECALL - 0.05
+    assert recall_of(true, true) == 1.0
+    assert recall_of(found[:, ::-1], found) == 1.0
+    assert recall_of(np.array([[1, 2]]), np.array([[2, 3]])) == 0.5
+
+
+def test_a_router_with_an_index_scores_as_the_exact_one_and_is_the_same_after_a_file() -> None:
+    n = 2_000
+    world, vectors = topic_world(n), unit_vectors(n, 3)
+    world = replace(world, correct=np.random.default_rng(0).random((n, 3)).round())
+    asked = Queries(unit_vectors(50, 4))
+    exact, fast = KNearest(20), KNearest(20, approximate_from=1)
+    exact.fit(world, vectors)
+    fast.fit(world, vectors)
+    assert exact.recall == 1.0
+    assert fast.recall >= WANTED_RECALL
+    assert np.abs(exact.scores(asked) - fast.scores(asked)).mean() < 0.02
+    again = pickle.loads(pickle.dumps(fast))  # noqa: S301 - made two lines above
+    assert again.scores(asked).tolist() == fast.scores(asked).tolist()
+    assert again.recall == fast.recall
+
+
+def test_more_neighbours_than_the_cells_hold_are_averaged_over_what_is_found() -> None:
+    world = replace(topic_world(30), correct=np.ones((30, 3)))
+    router = KNearest(30, approximate_from=1)
+    router.fit(world, unit_vectors(30, 5))
+    assert np.allclose(router.scores(Queries(unit_vectors(5, 6))), 1.0)
