@@ -60,8 +60,8 @@ def _routing_options(command: Any) -> Any:
         click.option(
             "--routers",
             default=ALL_ROUTERS,
-            help="Names with commas; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER."
-            " Default: all that train no text model.",
+            help="Names with commas; also mf-embedllm, mf-routellm, sw-ranking, router-dc, knn:K,"
+            " encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER. Default: ten that need no torch.",
         ),
     ):
         command = option(command)
