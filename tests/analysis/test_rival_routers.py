@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from harness_analysis.embedding import TfidfEmbedder
 from harness_analysis.errors import RoutingError
 from harness_analysis.metrics.routing_quality import routing_quality
 from harness_analysis.outcomes.matrix import OutcomeMatrix
 from harness_analysis.routing import Queries, Router
 from harness_analysis.routing import bradley_terry as bt
+from harness_analysis.routing import mess_plus_rivals as rivals
 from harness_analysis.routing.catalogue import BY_DESCENT, make_router
 from harness_analysis.routing.choosing import best, smallest_viable
 from harness_analysis.routing.dual_contrastive import (
@@ -22,10 +26,13 @@ from harness_analysis.routing.dual_contrastive import (
     query_model_loss,
     query_query_loss,
 )
+from harness_analysis.routing.neighbour_sweep import MEASURES, sweep_neighbours
 from harness_analysis.routing.saved import fit_router
 from harness_analysis.routing.win_rates import logistic, mean_win_rates
+from harness_cli.main import harness
 
 from tests.analysis.routing_worlds import topic_world
+from tests.analysis.test_route_commands import long_form
 
 TORCH = pytest.importorskip("torch", reason="needs the extra embeddings")
 RIVALS = (*BY_DESCENT, "sw-ranking")
@@ -161,3 +168,76 @@ def test_both_contrastive_losses_by_hand() -> None:
     assert similarity.grad[1].abs().sum() == 0
     near, far = TORCH.log(TORCH.tensor([[2.0]])), TORCH.log(TORCH.tensor([[1.0, 3.0]]))
     assert float(query_query_loss(TORCH, near, far)) == pytest.approx(math.log(6 / 2))
+
+
+def test_educated_guesses_by_hand() -> None:
+    accuracy = np.array([0.4, 0.8])
+    # Even chances satisfy 0.6 already.
+    assert rivals.guessing_probabilities(accuracy, 0.55).tolist() == [0.5, 0.5]
+    # 0.7 needs odds of 3 to 1: (1.01 / 0.99)^k >= 3 first at k = 55.
+    chance = rivals.guessing_probabilities(accuracy, 0.7)
+    assert chance[1] / chance[0] == pytest.approx((1.01 / 0.99) ** 55)
+    assert rivals.guessing_probabilities(accuracy, 0.8) @ accuracy >= 0.8 - 1e-6
+    with pytest.raises(RoutingError, match=r"the best satisfies 0\.8"):
+        rivals.guessing_probabilities(accuracy, 0.81)
+
+
+def test_rivals_of_mess_plus_keep_a_promise_where_they_can() -> None:
+    training, requests = topic_world(500).split(0.5, seed=2)
+    _, words = embedded(training)
+    for name in ("sw-ranking", "knn:25"):
+        served = rivals.serve(make_router(name), training, requests, words, alpha=0.6)
+        satisfied = requests.correct[np.arange(len(requests)), served.choice].mean()
+        assert satisfied > 0.55
+        assert served.threshold in rivals.THRESHOLDS
+        cost = requests.cost[np.arange(len(requests)), served.choice].mean()
+        assert cost < 0.8 * requests.cost[:, -1].mean()
+        if name == "sw-ranking":
+            assert set(served.choice) <= {0, 2}  # RouteLLM's pair
+    voted = rivals.serve(make_router("knn-vote:25"), training, requests, words, alpha=0.6)
+    assert voted.threshold is None
+    assert set(voted.choice) == {0, 1, 2}
+    with pytest.raises(RoutingError, match="it is no rival"):
+        rivals.serve(make_router("oracle"), training, requests, words, alpha=0.6)
+
+
+def test_mess_plus_is_shown_beside_its_rivals(tmp_path: Path) -> None:
+    file = str(tmp_path / "o.parquet")
+    long_form(topic_world(200)).write_parquet(file)
+    words = ["route", "mess-plus", file, "--cost", "joules", "--alpha", "0.6", "--format", "json"]
+    plain = CliRunner().invoke(harness, words)
+    assert plain.exit_code == 0, plain.output
+    assert [row["router"] for row in json.loads(plain.stdout)][-2:] == ["educated-guessing", "MESS+"]
+    done = CliRunner().invoke(harness, [*words, "--rivals", "sw-ranking,router-dc"])
+    assert done.exit_code == 0, done.output
+    rows = {row["router"]: row for row in json.loads(done.stdout)}
+    assert {"sw-ranking", "router-dc", "MESS+", "large"} == set(rows) - {"small", "middle"}
+    assert rows["router-dc"]["threshold"] is None
+    wrong = CliRunner().invoke(harness, [*words, "--rivals", "psychic"])
+    assert wrong.exit_code == 2
+    assert "choose from" in wrong.output
+
+
+def test_the_sweep_names_the_best_k(tmp_path: Path) -> None:
+    world = topic_world(200)
+    training, validation = world.split(0.7, seed=0)
+    rows = sweep_neighbours(training, validation, TfidfEmbedder(24), sweep=(140, 10, 1, 10))
+    assert [row["k"] for row in rows] == [1, 10, 140]
+    for measure in MEASURES:
+        named = [row for row in rows if measure in row["best"].split(", ")]
+        assert len(named) == 1
+        assert named[0][measure] == max(row[measure] for row in rows)
+    assert rows[2]["label_f1"] < rows[1]["label_f1"]  # all neighbours vote alike for every query
+    with pytest.raises(RoutingError, match="k 141 is more than the 140 training queries"):
+        sweep_neighbours(training, validation, TfidfEmbedder(24), sweep=(141,))
+    file, figure = str(tmp_path / "o.parquet"), tmp_path / "k.svg"
+    long_form(world).write_parquet(file)
+    words = ["route", "sweep", file, "--cost", "joules", "--k", "1,10", "--plot", str(figure)]
+    done = CliRunner().invoke(harness, [*words, "--ask", "score", "--format", "json"])
+    assert done.exit_code == 0, done.output
+    assert [row["k"] for row in json.loads(done.stdout)] == [1, 10]
+    assert "<svg" in figure.read_text()
+    for wrong in ("0,5", "five", ","):
+        refused = CliRunner().invoke(harness, ["route", "sweep", file, "--k", wrong])
+        assert refused.exit_code == 2
+        assert "whole numbers from 1 on" in refused.output
