@@ -80,7 +80,7 @@ class HybridEncoder:
             rows, checked = held_out(len(texts), self.schedule.validation_share, self.seed)
 
             def entropy(at: IntArray) -> Any:
-                outputs = net.outputs([texts[i] for i in at])[:, 0]
+                outputs = net.outputs([texts[int(i)] for i in at])[:, 0]
                 target = torch.as_tensor(labels[at], dtype=torch.float32, device=net.device)
                 return torch.nn.functional.binary_cross_entropy_with_logits(outputs, target)
 
@@ -89,7 +89,7 @@ class HybridEncoder:
                 return entropy(rows[chosen])
 
             def score() -> float:
-                found = net.infer([texts[i] for i in checked])[:, 0]
+                found = net.infer([texts[int(i)] for i in checked])[:, 0]
                 # log(1 + e^x) - y x: the cross entropy of a logit x
                 return -float(np.mean(np.logaddexp(0, found) - labels[checked] * found))
 
