@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from harness_analysis.errors import RoutingError
@@ -133,3 +134,41 @@ def test_the_likelihood_score_of_a_causal_model_by_hand(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "d")
     with pytest.raises(RoutingError, match=r"the likelihood score: .* is no folder"):
         LikelihoodScorer.load(tmp_path / "d")
+
+
+def test_answers_of_a_file_get_likelihoods_and_become_outcomes(tmp_path: Path) -> None:
+    model, file, scored = tiny_decoder(tmp_path / "d", WORDS), tmp_path / "a.jsonl", tmp_path / "s.parquet"
+    rows = [
+        {
+            "query_id": str(q),
+            "model_id": m,
+            "params_b": size,
+            "reference": GIVEN[q],
+            "answer": ANSWERS[q] * size,
+        }
+        for q in range(3)
+        for m, size in (("small", 1), ("large", 2))
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["route", "likelihood", str(file), "--scorer", str(model), "-o", str(scored)]
+    done = CliRunner().invoke(harness, words)
+    assert done.exit_code == 0, done.output
+    found = pl.read_parquet(scored)
+    expected = LikelihoodScorer.load(model).scores(
+        [r["reference"] for r in rows], [r["answer"] for r in rows]
+    )
+    assert found["log_likelihood"].to_list() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert found["correct"].to_list() == pytest.approx(np.exp(expected).tolist(), rel=1e-4)
+    measured = CliRunner().invoke(harness, ["analyze", "solvability", str(scored), "--format", "json"])
+    assert measured.exit_code == 0, measured.output
+    for change, message in (
+        (["--given", "query"], "there is no column `query`"),
+        (["--answer", "params_b"], "column `params_b` holds no text"),
+        (["--scorer", str(tmp_path)], "holds no model"),
+    ):
+        refused = CliRunner().invoke(harness, [*words, *change])
+        assert refused.exit_code == 2
+        assert message in refused.output
+    again = CliRunner().invoke(harness, [*words[:2], str(scored), *words[3:]])
+    assert again.exit_code == 2
+    assert "`log_likelihood` already" in again.output
