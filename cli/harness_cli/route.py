@@ -20,6 +20,8 @@ from harness_cli.outcome_options import (
 from harness_cli.output import format_option
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
 from harness_cli.route_experiment import experiment, pair
+from harness_cli.route_likelihood import likelihood
+from harness_cli.route_sweep import sweep
 from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
@@ -67,8 +69,8 @@ def _routing_options(command: Any) -> Any:
         click.option(
             "--routers",
             default=ALL_ROUTERS,
-            help="Names with commas; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER."
-            " Default: all that train no text model.",
+            help="Names with commas; also mf-embedllm, mf-routellm, sw-ranking, router-dc, knn:K,"
+            " encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER. Default: ten that need no torch.",
         ),
     ):
         command = option(command)
@@ -269,7 +271,7 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay, experiment, pair):
+for _command in (cascade, hybrid, mess_plus, replay, experiment, pair, sweep, likelihood):
     route.add_command(_command)
 
 

@@ -17,6 +17,7 @@ from harness_cli.outcome_options import (
     plain_failures,
 )
 from harness_cli.output import format_option
+from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
 embedding_option = click.option(
@@ -97,6 +98,15 @@ def cascade(
 @click.option(
     "--max-drop", type=float, default=1.0, show_default=True, help="Percent of the large model's quality."
 )
+@click.option(
+    "--encoder",
+    is_flag=False,
+    flag_value="",
+    metavar="[FOLDER]",
+    help="Fine-tune this encoder, as the paper does, or MiniLM-L6 without FOLDER (write it after OUTCOMES), in place of"
+    " logistic regression on the embedding.",
+)
+@tuning_options
 @embedding_option
 @seed_option
 @click.option(
@@ -108,6 +118,10 @@ def hybrid(
     small: str | None,
     large: str | None,
     max_drop: float,
+    encoder: str | None,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int | None,
     embedding: str,
     seed: int,
     output: Path | None,
@@ -119,6 +133,7 @@ def hybrid(
     with plain_failures():
         import pyarrow as pa
         from harness_analysis.embedding import embedder
+        from harness_analysis.routing.finetuned.hybrid_encoder import HYBRID_SCHEDULE, HybridEncoder
         from harness_analysis.routing.hybrid_pair import evaluate_pair
 
         matrix = open_source(**source).matrix(unit)
@@ -126,7 +141,15 @@ def hybrid(
             if asked is not None and asked not in matrix.models:
                 raise bad_input(f"there is no model {asked}; there is {', '.join(matrix.models)}")
         pair = (small or matrix.models[0], large or matrix.models[-1])
-        rows = evaluate_pair(matrix, *pair, embedder(embedding), max_drop_percent=max_drop, seed=seed)
+        with tuning_from(epochs, learning_rate, batch) as tuning:
+            learner = None
+            if encoder is not None:
+                schedule = tuning.schedule(HYBRID_SCHEDULE)
+                learner = HybridEncoder(
+                    encoder or None, schedule=schedule, seed=seed, progress=tuning.progress
+                )
+            words = embedder(embedding) if learner is None else None
+            rows = evaluate_pair(matrix, *pair, words, encoder=learner, max_drop_percent=max_drop, seed=seed)
         table = pa.Table.from_pylist(rows)
     deliver_table(table, output, output_format, table.column_names, empty="")
 
@@ -144,6 +167,19 @@ def hybrid(
     show_default=True,
     help="Exploration falls as c / t^(1/4), as the proof needs, or as c / t^(1/2), as the text says.",
 )
+@click.option(
+    "--rivals",
+    default="educated-guessing",
+    show_default=True,
+    help="Names with commas: educated-guessing, mf-routellm, sw-ranking, router-dc, or any router that learns.",
+)
+@click.option(
+    "--train-share",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="Requests set aside for rivals that learn beforehand; all are measured on the others.",
+)
 @embedding_option
 @seed_option
 @output_options
@@ -154,6 +190,8 @@ def mess_plus(
     v: float,
     c: float,
     decay: Any,
+    rivals: str,
+    train_share: float,
     embedding: str,
     seed: int,
     output: Path | None,
@@ -169,9 +207,16 @@ def mess_plus(
         import pyarrow as pa
         from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
+        from harness_analysis.routing.catalogue import make_router
+        from harness_analysis.routing.choosing import routed_values
         from harness_analysis.routing.mess_plus import run_mess_plus
+        from harness_analysis.routing.mess_plus_rivals import EDUCATED_GUESSING, guess, serve
 
-        matrix = open_source(**source).matrix(unit)
+        names = [name.strip() for name in rivals.split(",") if name.strip()]
+        learners = [make_router(name, seed) for name in names if name != EDUCATED_GUESSING]
+        matrix = training = open_source(**source).matrix(unit)
+        if learners:
+            training, matrix = matrix.split(train_share, seed)
         matrix = matrix.rows(np.random.default_rng(seed).permutation(len(matrix)))
         vectors = embedder(embedding)
         vectors.fit(matrix.texts)
@@ -185,23 +230,29 @@ def mess_plus(
             decay=decay,
             seed=seed,
         )
-        single = [
-            (model, float(matrix.correct[:, m].mean()), float(matrix.cost[:, m].mean()), None, None)
-            for m, model in enumerate(matrix.models)
-        ]
-        mine = ("MESS+", float(ran.satisfied.mean()), float(ran.cost.mean()), float(ran.explored.mean()))
-        rows = [
-            {
-                "router": name,
-                "satisfied": satisfied,
-                "keeps_promise": satisfied >= alpha,
-                "mean_cost": cost,
-                "explored": explored,
-                "compliant_from_request": from_request,
-                "cost_unit": unit,
-            }
-            for name, satisfied, cost, explored, from_request in [*single, (*mine, ran.first_compliant)]
-        ]
+        rows: list[dict[str, Any]] = []
+
+        def add(name: str, satisfied: Any, cost: Any, **more: Any) -> None:
+            kept = {"satisfied": float(satisfied.mean()), "keeps_promise": bool(satisfied.mean() >= alpha)}
+            rest = {"explored": None, "compliant_from_request": None, "threshold": None} | more
+            rows.append({"router": name, **kept, "mean_cost": float(cost.mean()), **rest, "cost_unit": unit})
+
+        for m, model in enumerate(matrix.models):
+            add(model, matrix.correct[:, m], matrix.cost[:, m])
+        served = [guess(matrix, alpha, seed)] if EDUCATED_GUESSING in names else []
+        for router in learners:
+            click.echo(f"{router.name} learns from {len(training)} requests ...", err=True)
+            served.append(serve(router, training, matrix, vectors, alpha=alpha, seed=seed))
+        for rival in served:
+            satisfied = routed_values(matrix.correct, rival.choice)
+            add(rival.name, satisfied, routed_values(matrix.cost, rival.choice), threshold=rival.threshold)
+        add(
+            "MESS+",
+            ran.satisfied,
+            ran.cost,
+            explored=float(ran.explored.mean()),
+            compliant_from_request=ran.first_compliant,
+        )
         table = pa.Table.from_pylist(rows)
         if plot is not None:
             every = max(1, len(matrix) // 500)

@@ -15,14 +15,17 @@ LINE_EVERY_ROWS = 100_000
 
 
 @contextlib.contextmanager
-def row_progress(total: int | None = None) -> Iterator[Callable[[str, int], None]]:
+def row_progress(
+    total: int | None = None, line_every_rows: int = LINE_EVERY_ROWS
+) -> Iterator[Callable[[str, int], None]]:
     """Give a function that is told what was done to how many more rows.
 
     Args:
         total: rows that each step goes over, None where nobody knows.
+        line_every_rows: between plain lines.
     """
     if not sys.stderr.isatty():
-        yield _Lines().advance
+        yield _Lines(line_every_rows).advance
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True)) as progress:
@@ -37,11 +40,12 @@ def row_progress(total: int | None = None) -> Iterator[Callable[[str, int], None
 
 
 class _Lines:
-    def __init__(self) -> None:
+    def __init__(self, every: int) -> None:
+        self._every = every
         self._rows: dict[str, int] = {}
 
     def advance(self, step: str, rows: int) -> None:
         before = self._rows.get(step, 0)
         self._rows[step] = before + rows
-        if self._rows[step] // LINE_EVERY_ROWS > before // LINE_EVERY_ROWS:
+        if self._rows[step] // self._every > before // self._every:
             click.echo(f"{step}: {self._rows[step]:,} rows", err=True)

@@ -56,3 +56,19 @@ def tiny_encoder(folder: Path, texts: list[str], seed: int = 0) -> Path:
     )  # fmt: skip
     BertModel(config).save_pretrained(str(folder))
     return folder
+
+
+def tiny_sequence_to_sequence(folder: Path, texts: list[str], seed: int = 0) -> Path:
+    """Write a BART with one layer of width 32 on either side."""
+    import torch
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    tokeniser = _tokeniser(texts, folder)
+    torch.manual_seed(seed)
+    config = BartConfig(
+        vocab_size=len(tokeniser), d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=512,
+        bos_token_id=1, eos_token_id=1, pad_token_id=0, decoder_start_token_id=1, forced_eos_token_id=None,
+    )  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(str(folder))
+    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,16 @@ class OutcomeMatrix:
             unit=self.unit,
             costs={unit: cost[at] for unit, cost in self.costs.items()},
             left_out=self.left_out,
+        )
+
+    def models_at(self, columns: IntArray) -> OutcomeMatrix:
+        """Return some of the models, by column."""
+        return replace(
+            self,
+            models=tuple(self.models[m] for m in columns),
+            params_b=self.params_b[columns],
+            correct=self.correct[:, columns],
+            costs={unit: cost[:, columns] for unit, cost in self.costs.items()},
         )
 
     def split(self, train_share: float, seed: int) -> tuple[OutcomeMatrix, OutcomeMatrix]:

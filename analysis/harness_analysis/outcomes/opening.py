@@ -49,10 +49,10 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
         raise OutcomesError(f"{name}: no such file")
     if path.suffix == ".parquet" and engine.startswith(READS_PARQUET):
         return Outcomes.from_parquet(name, engine)
-    return Outcomes.from_arrow(_read_file(path), engine, name)
+    return Outcomes.from_arrow(read_rows(path), engine, name)
 
 
-def _read_file(path: Path) -> pa.Table:
+def read_rows(path: Path) -> pa.Table:
     """Return a file's rows.
 
     Raises:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness_analysis.errors import RoutingError
+from harness_analysis.routing.bradley_terry import SimilarityWeightedRanking
+from harness_analysis.routing.dual_contrastive import DC_SCHEDULE, RouterDc
+from harness_analysis.routing.factorised import FACTOR_SCHEDULE, EmbedLlm, RouteLlmFactorisation
 from harness_analysis.routing.finetuned.decoder import DECODER_SCHEDULE, Decoder
 from harness_analysis.routing.finetuned.encoder_classifier import EncoderClassifier
 from harness_analysis.routing.finetuned.training import Progress, Schedule, silent
@@ -26,12 +29,14 @@ _ROUTERS: dict[str, Callable[[int], Router]] = {
     "kmeans": lambda seed: KMeansClusters(seed=seed),
     "mlp": lambda seed: PerceptronPerModel(seed=seed),
     "mf": lambda seed: MatrixFactorisation(seed=seed),
+    "sw-ranking": lambda _seed: SimilarityWeightedRanking(),
     "oracle": lambda _seed: Oracle(),
 }
 ROUTERS = tuple(_ROUTERS)
 """Every router that needs no settings of its own; `knn:K` and `knn-vote:K` choose the number of neighbours."""
 
-
+BY_DESCENT = ("mf-embedllm", "mf-routellm", "router-dc")
+"""Routers that torch trains on embeddings; once fitted they route without it."""
 FINETUNED = ("encoder", "decoder", "decoder-binary")
 """Routers that train a text model: `NAME:FOLDER`; `encoder` alone takes the MiniLM-L6 package's weights."""
 LOOK_AT_NO_QUERY = frozenset({"smallest", "largest", "random", "heuristic", "oracle"})
@@ -41,11 +46,11 @@ _WITH_K = re.compile(r"(knn|knn-vote):(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What is asked of routers that train a text model; None leaves the paper's setting.
+    """What is asked of routers that torch trains; None leaves the paper's setting.
 
     Args:
         epochs: at most.
-        rate: learning rate of the pretrained weights.
+        rate: learning rate of pretrained weights, or of all weights where none are.
         batch: queries of one step.
         progress: told after each step.
     """
@@ -73,12 +78,21 @@ def make_router(name: str, seed: int = 0, tuning: Tuning | None = None) -> Route
     kind, _, path = name.partition(":")
     if kind in FINETUNED:
         return _finetuned(kind, path or None, name, seed, tuning or Tuning())
+    if name in BY_DESCENT:
+        return _by_descent(name, seed, tuning or Tuning())
     if name not in _ROUTERS:
         raise RoutingError(
-            f"router `{name}` is not known; choose from {', '.join(ROUTERS)}, knn:K, knn-vote:K, encoder,"
-            " encoder:FOLDER, decoder:FOLDER, decoder-binary:FOLDER"
+            f"router `{name}` is not known; choose from {', '.join(ROUTERS + BY_DESCENT)}, knn:K, knn-vote:K,"
+            " encoder, encoder:FOLDER, decoder:FOLDER, decoder-binary:FOLDER"
         )
     return _ROUTERS[name](seed)
+
+
+def _by_descent(name: str, seed: int, tuning: Tuning) -> Router:
+    if name == "router-dc":
+        return RouterDc(schedule=tuning.schedule(DC_SCHEDULE), seed=seed)
+    made = EmbedLlm if name == "mf-embedllm" else RouteLlmFactorisation
+    return made(schedule=tuning.schedule(FACTOR_SCHEDULE), seed=seed)
 
 
 def _finetuned(kind: str, path: str | None, name: str, seed: int, tuning: Tuning) -> Router:

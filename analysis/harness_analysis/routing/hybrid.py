@@ -77,6 +77,30 @@ def best_relaxation(
     return float(grid[at]), values[at]
 
 
+def learnable_labels(
+    label: Label, queries: int, small: FloatArray, large: FloatArray
+) -> tuple[FloatArray, float]:
+    """Return the labels that a router is trained on, shape (n,), and their relaxation t.
+
+    Args:
+        label: which of the three.
+        queries: how many there are.
+        small: quality of the small model's answers, shape (n, repetitions).
+        large: of the large model's.
+
+    Raises:
+        RoutingError: NaN, or arrays that do not fit.
+    """
+    if not queries == len(small) == len(large) > 0:
+        raise RoutingError("a hybrid router needs queries and answers of both models for the same queries")
+    if not (np.isfinite(small).all() and np.isfinite(large).all()):
+        raise RoutingError("a hybrid router cannot learn from qualities that are NaN or infinite")
+    if label == "deterministic":
+        return deterministic_labels(small, large), 0.0
+    relaxation = best_relaxation(small, large)[0] if label == "transformed" else 0.0
+    return probabilistic_labels(small, large, relaxation), relaxation
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """A threshold on the router's score and what it gave on the calibration queries.
@@ -96,7 +120,8 @@ class Calibration:
 class HybridRouter:
     """Trust in the small model, learned from labels by logistic regression on embeddings.
 
-    The paper fine-tunes DeBERTa-v3-large; the loss (cross entropy with soft labels, equations 1, 2 and 4) is the same.
+    The paper fine-tunes an encoder, as `HybridEncoder` does; the loss (cross entropy with soft labels, equations 1, 2
+    and 4) is the same.
 
     Args:
         label: which of the three.
@@ -122,18 +147,7 @@ class HybridRouter:
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits
 
-        if not len(embeddings) == len(small) == len(large) > 0:
-            raise RoutingError(
-                "a hybrid router needs embeddings and answers of both models for the same queries"
-            )
-        if not (np.isfinite(small).all() and np.isfinite(large).all()):
-            raise RoutingError("a hybrid router cannot learn from qualities that are NaN or infinite")
-        self.relaxation = best_relaxation(small, large)[0] if self.label == "transformed" else 0.0
-        labels = (
-            deterministic_labels(small, large)
-            if self.label == "deterministic"
-            else probabilistic_labels(small, large, self.relaxation)
-        )
+        labels, self.relaxation = learnable_labels(self.label, len(embeddings), small, large)
         if np.ptp(labels) == 0 and labels[0] in {0.0, 1.0}:
             self._regression = float(labels[0])
             return

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from harness_analysis.embedding import Embedder
+from harness_analysis.errors import RoutingError
 from harness_analysis.metrics.bootstrap import statistic_interval
 from harness_analysis.metrics.model_pair import quality_drop, routing_rate_curve
 from harness_analysis.outcomes.matrix import OutcomeMatrix
+from harness_analysis.routing.finetuned.hybrid_encoder import HybridEncoder
 from harness_analysis.routing.hybrid import CALIBRATION_QUERIES, HybridRouter, Label, calibrate_threshold
 
 LABELS: tuple[Label, ...] = ("deterministic", "probabilistic", "transformed")
@@ -19,8 +22,9 @@ def evaluate_pair(
     matrix: OutcomeMatrix,
     small: str,
     large: str,
-    embedder: Embedder,
+    embedder: Embedder | None,
     *,
+    encoder: HybridEncoder | None = None,
     max_drop_percent: float = 1.0,
     train_share: float = 0.6,
     resamples: int = 2_000,
@@ -35,33 +39,38 @@ def evaluate_pair(
         matrix: outcomes.
         small: label of the small model.
         large: of the large model.
-        embedder: not fitted yet.
+        embedder: not fitted yet; None with an encoder.
+        encoder: its folder, schedule and seed serve all three routers; None for logistic regression on embeddings.
         max_drop_percent: of the large model's quality, on the calibration queries.
         train_share: of the queries; of the rest, up to 500 calibrate and the others measure.
         resamples: of the bootstrap for the test drop.
         seed: of the split and the bootstrap.
+
+    Raises:
+        RoutingError: neither an embedder nor an encoder, or what cannot be learned from.
 
     Source: Hybrid LLM sections 3, 4.2 and 4.5 (tables 1 and 3).
     """
     training, rest = matrix.split(train_share, seed)
     calibration, test = rest.split(min(0.5, CALIBRATION_QUERIES / len(rest)), seed + 1)
     columns = [matrix.models.index(small), matrix.models.index(large)]
-    embedder.fit(training.texts)
-    vectors = {
-        part: embedder.embed(part_of.texts)
-        for part, part_of in (("train", training), ("calibration", calibration), ("test", test))
-    }
+    if encoder is None and embedder is None:
+        raise RoutingError("a hybrid router needs an embedding or an encoder")
+    inputs: dict[str, Any] = {"train": training.texts, "calibration": calibration.texts, "test": test.texts}
+    if encoder is None and embedder is not None:
+        embedder.fit(training.texts)
+        inputs = {part: embedder.embed(texts) for part, texts in inputs.items()}
     rows = []
     for label in LABELS:
-        router = HybridRouter(label)
-        router.fit(vectors["train"], training.correct[:, columns[:1]], training.correct[:, columns[1:]])
+        router: Any = HybridRouter(label) if encoder is None else replace(encoder, label=label)
+        router.fit(inputs["train"], training.correct[:, columns[:1]], training.correct[:, columns[1:]])
         found = calibrate_threshold(
-            router.trust(vectors["calibration"]),
+            router.trust(inputs["calibration"]),
             calibration.correct[:, columns[0]],
             calibration.correct[:, columns[1]],
             max_drop_percent,
         )
-        trust = router.trust(vectors["test"])
+        trust = router.trust(inputs["test"])
         to_small = trust > found.threshold
         of_small, of_large = test.correct[:, columns[0]], test.correct[:, columns[1]]
         mixed = np.where(to_small, of_small, of_large)
@@ -71,6 +80,7 @@ def evaluate_pair(
         rows.append(
             {
                 "router": label,
+                "learner": "regression" if encoder is None else "encoder",
                 "small": small,
                 "large": large,
                 "relaxation": router.relaxation,

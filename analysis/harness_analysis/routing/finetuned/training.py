@@ -160,3 +160,14 @@ def seeded(torch: Torch, seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
+
+
+@contextlib.contextmanager
+def one_thread(torch: Torch) -> Iterator[None]:
+    """Compute on one thread inside: a second one makes small steps slower, and their sums depend on the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
