@@ -12,7 +12,7 @@ MODEL_FOLDER := $(HOME)/models/smollm2-135m-bf16
 
 .DEFAULT_GOAL := help
 .PHONY: help demo three-engines two-models test lint unit proto bench bench-energy test-fleet test-hardware test-vllm
-.PHONY: standins clean
+.PHONY: standins clean test-decoders
 
 help:
 	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-fleet     every fault a fleet survives, the long form (half an hour)"
 	@echo "make test-hardware  checks against the real device of this machine"
 	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
+	@echo "make test-decoders  a pretrained decoder, really fine-tuned as a router on the CPU (about five minutes)"
 	@echo "make bench          every speed figure the README quotes"
 	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
 	@echo "make proto          regenerate the stubs from proto/"
@@ -89,6 +90,10 @@ $(VENV_VLLM)/.installed:
 
 test-vllm: $(VENV)/.dev $(VENV_VLLM)/.installed
 	HARNESS_VLLM_PYTHON=$(abspath $(VENV_VLLM))/bin/python $(BIN)/pytest tests/vllm -v -s
+
+# The 4-bit weights of the demo as a folder that can be trained; fine-tuning needs no package that `dev` lacks.
+test-decoders: $(VENV)/.dev $(MODEL_FOLDER)/config.json
+	HARNESS_DECODER_FOLDER=$(MODEL_FOLDER) $(BIN)/pytest tests/decoders -v -s
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run
