@@ -18,6 +18,7 @@ from harness_cli.outcome_options import (
 )
 from harness_cli.output import format_option
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
+from harness_cli.route_conversations import multi_turn
 from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
@@ -254,7 +255,7 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay):
+for _command in (cascade, hybrid, mess_plus, replay, multi_turn):
     route.add_command(_command)
 
 
