@@ -19,6 +19,7 @@ from harness_cli.outcome_options import (
 from harness_cli.output import format_option
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
 from harness_cli.route_conversations import multi_turn
+from harness_cli.route_curve import curve
 from harness_cli.route_tuning import tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
@@ -255,7 +256,7 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay, multi_turn):
+for _command in (cascade, hybrid, mess_plus, replay, multi_turn, curve):
     route.add_command(_command)
 
 

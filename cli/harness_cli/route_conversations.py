@@ -25,20 +25,18 @@ COLUMNS = (
     "mean_cost",
     "mean_history_cost",
     "saved",
-    "saved_over_first",
     "cost_unit",
     "conversations",
     "turns",
 )
 LABELS = {
-    "accuracy_over_first": "over first",
+    "accuracy_over_first": "gain",
     "over_first_low": "low",
     "over_first_high": "high",
     "label_f1": "F1",
     "largest_share": "largest",
     "mean_cost": "cost",
-    "mean_history_cost": "of it history",
-    "saved_over_first": "over first",
+    "mean_history_cost": "history",
 }
 
 
@@ -153,7 +151,11 @@ def multi_turn(
         )
     deliver_table(table, output, output_format, COLUMNS, labels=LABELS, empty="")
     if output_format == "table" and output is None:
-        click.echo("`over first` is against the first row; intervals resample whole conversations.", err=True)
+        click.echo(
+            "gain: of accuracy over the first row, with its interval over conversations; history: of the cost, what"
+            " models read again; saved: against the largest model.",
+            err=True,
+        )
 
 
 def _prefill(text: str) -> tuple[str, float]:

@@ -49,7 +49,9 @@ def conversation_rows(n: int, *, history_matters: bool, turns: int = 3, seed: in
     return pl.DataFrame(rows)
 
 
-def conversation_world(n: int, *, history_matters: bool, unit: str = "joules", seed: int = 0) -> OutcomeMatrix:
+def conversation_world(
+    n: int, *, history_matters: bool, unit: str = "joules", seed: int = 0
+) -> OutcomeMatrix:
     """Return the same as a matrix with turns."""
     rows = conversation_rows(n, history_matters=history_matters, seed=seed)
     return Outcomes.from_arrow(rows.to_arrow()).matrix(unit, turns=True)

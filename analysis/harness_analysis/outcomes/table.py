@@ -116,7 +116,9 @@ class Outcomes:
     def per_query(self) -> IbisTable:
         """Return one row per (dataset, query, model, hardware, kind of energy): means over repetitions."""
         t = self.table
-        texts = {name: t[name].max() for name in ("query", "domain", "precision", "conversation", "messages_json")}
+        texts = {
+            name: t[name].max() for name in ("query", "domain", "precision", "conversation", "messages_json")
+        }
         means = {name: t[name].mean() for name in NUMBERS}
         return t.group_by(list(KEY)).agg(**texts, **means)
 

@@ -131,9 +131,7 @@ def _number(row: dict[str, Any], said: tuple[str, ...], name: str) -> int:
     )
 
 
-def _chain(
-    conversation: list[str], said: Sequence[tuple[str, ...]], asked: Sequence[dict[str, Any]]
-) -> None:
+def _chain(conversation: list[str], said: Sequence[tuple[str, ...]], asked: Sequence[dict[str, Any]]) -> None:
     """Name the conversation of each query that has no name for it."""
     ends: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     for at in sorted((i for i, c in enumerate(conversation) if not c), key=lambda i: len(said[i])):

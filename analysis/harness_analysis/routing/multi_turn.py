@@ -157,9 +157,7 @@ def _selections(
     place = {key: at for at, key in enumerate(_keys(training))}
     plain = [replace(strategy, selections=False)]
     for own, other in (halves, halves[::-1]):
-        ((_, routed),) = route_conversations(
-            plain, other, own, new_router, new_embedder, threshold=threshold
-        )
+        ((_, routed),) = route_conversations(plain, other, own, new_router, new_embedder, threshold=threshold)
         choice[[place[key] for key in _keys(own)]] = routed
     earlier = np.full(len(training), -1, dtype=np.int64)
     for members in turns_in(training).conversations():
