@@ -103,10 +103,10 @@ def multi_turn(
     output_format: str,
     **source: Any,
 ) -> None:
-    """Route the turns of conversations in OUTCOMES: by the last turn, by the history, with and without changing models.
+    """Route the turns of conversations in OUTCOMES by the last turn or the history, with and without changing models.
 
-    Turns are known by the columns `conversation` and `turn`, or by `messages_json`. A model that did not answer the turn
-    before reads the whole history again, which is added to what the turn costs.
+    Turns are known by the columns `conversation` and `turn`, or by `messages_json`. A model that did not answer the
+    turn before reads the whole history again, which is added to what the turn costs.
     """
     check_output(output)
     prefill = dict(_prefill(text) for text in prefills)

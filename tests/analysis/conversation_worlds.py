@@ -9,7 +9,7 @@ from harness_analysis.outcomes.table import Outcomes
 
 from tests.analysis.routing_worlds import TOPICS
 
-FOLLOW_UPS = "please go on with more of that and make it shorter again then explain".split()
+FOLLOW_UPS = "please go on with more of that and make it shorter again then explain"
 MODELS = (("small", 4.0), ("large", 200.0))
 
 
@@ -26,7 +26,7 @@ def conversation_rows(n: int, *, history_matters: bool, turns: int = 3, seed: in
         for turn in range(1, turns + 1):
             if turn == 1 or not history_matters:
                 topic = str(random.choice(["cooking", "law"]))
-            words = FOLLOW_UPS if history_matters and turn > 1 else TOPICS[topic].split()
+            words = (FOLLOW_UPS if history_matters and turn > 1 else TOPICS[topic]).split()
             text = " ".join(random.choice(words, size=5))
             for model, params_b in MODELS:
                 prompt, output = int(random.integers(5, 30)), int(random.integers(20, 90))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_routers_learn_more_from_more_and_subsets_are_nested() -> None:
         for name in ("macro_f1", "label_f1", "area"):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
     assert [len(texts) for texts in seen] == [6, 40, 300]
-    for less, more in zip(seen, seen[1:], strict=False):
+    for less, more in pairwise(seen):
         assert set(less) <= set(more)
     with pytest.raises(RoutingError, match="301 queries to learn from are asked for, and 300"):
         learning_curve(training, test, [301], list, None)

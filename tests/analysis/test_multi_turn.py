@@ -164,7 +164,7 @@ def test_the_history_does_not_help_where_each_turn_has_its_own_topic() -> None:
 
 
 class Recalls:
-    """A router that keeps what it was told, reads text and chooses the model that the text names, else the small one."""
+    """A router that keeps what it was told, reads text and chooses the model that it names, else the small one."""
 
     name, sees_answers, votes, reads_text = "recalls", False, False, True
 

@@ -32,8 +32,9 @@ OUTCOMES_SCHEMA = pa.schema(
     ]
 )
 """One row per answer, or per (query, model, hardware) with means. `correct` is a verdict or a score in [0, 1], `cost`
-is in dollars, `params_b` in billions, `price_per_mtok` in dollars for a million output tokens. `turn` counts from 1 within `conversation`; `messages_json` is the conversation
-up to the query, as a list of {role, content}. Absent is null."""
+is in dollars, `params_b` in billions, `price_per_mtok` in dollars for a million output tokens. `turn` counts from 1
+within `conversation`; `messages_json` is the conversation up to the query, as a list of {role, content}. Absent is
+null."""
 
 REQUIRED = ("query_id", "model_id", "correct")
 

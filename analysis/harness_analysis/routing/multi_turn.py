@@ -178,7 +178,7 @@ def _in_order(
     for place in range(max(map(len, conversations))):
         now = np.array([members[place] for members in conversations if len(members) > place])
         before = np.array(
-            [members[place - 1] for members in conversations if len(members) > place and place > 0],
+            [members[place - 1] for members in conversations if len(members) > place > 0],
             dtype=np.int64,
         )
         stayed = choice[before] if place else None

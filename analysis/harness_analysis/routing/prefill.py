@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -93,7 +94,7 @@ def conversation_costs(
         return cost, extra
     for members in turns.conversations():
         history = np.zeros(len(matrix.models))
-        for before, at in zip(members, members[1:], strict=False):
+        for before, at in pairwise(members):
             answer = turns.output_tokens[before, choice[before]]
             asked = turns.prompt_tokens[before]
             history = (asked if recorded == "cold" else history + asked) + answer
