@@ -14,6 +14,7 @@ import pytest
 from harness_analysis.embedding import TfidfEmbedder
 from harness_analysis.errors import OutcomesError, RoutingError
 from harness_analysis.outcomes.matrix import OutcomeMatrix
+from harness_analysis.outcomes.opening import open_outcomes
 from harness_analysis.outcomes.table import Outcomes
 from harness_analysis.routing.catalogue import make_router
 from harness_analysis.routing.multi_turn import (
@@ -26,11 +27,14 @@ from harness_analysis.routing.multi_turn import (
 from harness_analysis.routing.multi_turn_tables import multi_turn_table
 from harness_analysis.routing.prefill import conversation_costs, prefill_per_token, turns_in
 from harness_analysis.routing.router import Queries
+from harness_store import fleet, jobs
+from harness_store.database import open_store
 from threadpoolctl import threadpool_limits
 
 from tests.analysis.conversation_worlds import conversation_rows, conversation_world
 from tests.analysis.routing_worlds import topic_world
 from tests.analysis.test_route_commands import long_form, run
+from tests.store.worlds import new_job, query_rows, register, run_to_its_end, sources
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +222,35 @@ def messages(*said: str) -> str:
     for text in said:
         turns += [{"role": "user", "content": text}, {"role": "assistant", "content": f"Answer to {text}"}]
     return json.dumps(turns[:-1])
+
+
+def test_a_stores_queries_keep_their_conversations(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    store = open_store(url)
+    said = ["hi", "more", "why", "hello"]
+    asked = [
+        replace(
+            row,
+            text=said[at],
+            messages_json=messages(*said[: at + 1]) if at in {1, 2} else None,
+            # The set's own `turn` counts those of the whole conversation, as WildChat's does.
+            extra_json=json.dumps({"conversation_hash": "x" if at < 3 else "y", "turn": 1 if at in {0, 3} else 3}),
+        )
+        for at, row in enumerate(query_rows(4))
+    ]  # fmt: skip
+    with store.begin() as c:
+        register(c)
+        fleet.upsert_sources(c, "a1", sources("g"))
+        job_id = jobs.insert_job(c, new_job(models=2), asked).job_id
+        run_to_its_end(c, job_id)
+        run_to_its_end(c, job_id, model_id="m1")
+    store.close()
+    turns = turns_in(open_outcomes(url).matrix("joules", turns=True))
+    assert [members.tolist() for members in turns.conversations()] == [[0, 1, 2], [3]]
+    assert turns.number.tolist() == [1, 2, 3, 1]
+    assert turns.asked[2] == ("hi", "more", "why")
+    assert np.isfinite(turns.prompt_tokens).all()
+    assert open_outcomes(url).matrix("joules").turns is None
 
 
 def two_models(rows: list[dict[str, Any]]) -> Callable[[], OutcomeMatrix]:
