@@ -76,6 +76,11 @@ def by_hand(unit: str = "tokens", **more: Any) -> OutcomeMatrix:
 def test_turns_are_in_order_and_carry_what_was_asked_before() -> None:
     turns = turns_in(by_hand())
     assert [members.tolist() for members in turns.conversations()] == [[0, 1, 2], [3]]
+    assert [(now.tolist(), before.tolist()) for now, before in turns.places()] == [
+        ([0, 3], []),
+        ([1], [0]),
+        ([2], [1]),
+    ]
     assert turns.asked[2] == ("words of a1", "words of a2", "words of a3")
     assert turns.prompt_tokens[1].tolist() == [20, 22]
     assert shown_texts(by_hand(), 2)[2] == "words of a3\nwords of a2"

@@ -55,6 +55,20 @@ class Turns:
             members[self.conversation[at]].append(int(at))
         return [np.array(at, dtype=np.int64) for at in members.values()]
 
+    def places(self) -> list[tuple[IntArray, IntArray]]:
+        """Return all first turns, all second ones and so on, each with the turns before them (of first turns, none)."""
+        members = self.conversations()
+        found = []
+        for place in range(max(map(len, members), default=0)):
+            there = [at[max(0, place - 1) : place + 1] for at in members if len(at) > place]
+            found.append(
+                (
+                    np.array([at[-1] for at in there]),
+                    np.array([at[0] for at in there if place], dtype=np.int64),
+                )
+            )
+        return found
+
 
 def read_turns(
     asked: Sequence[dict[str, Any]], prompt_tokens: FloatArray, output_tokens: FloatArray, name: str

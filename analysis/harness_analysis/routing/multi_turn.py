@@ -174,14 +174,8 @@ def _in_order(
 ) -> IntArray:
     """Route first turns, then second ones, and so on: what a turn gets may depend on who answered the one before."""
     choice = np.full(len(test), -1, dtype=np.int64)
-    conversations = turns_in(test).conversations()
-    for place in range(max(map(len, conversations))):
-        now = np.array([members[place] for members in conversations if len(members) > place])
-        before = np.array(
-            [members[place - 1] for members in conversations if len(members) > place > 0],
-            dtype=np.int64,
-        )
-        stayed = choice[before] if place else None
+    for now, before in turns_in(test).places():
+        stayed = choice[before] if before.size else None
         if stayed is not None and strategy.changes == "first":
             choice[now] = stayed
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -92,21 +91,19 @@ def conversation_costs(
     extra = np.zeros(len(choice))
     if unit in NOT_PER_TOKEN:
         return cost, extra
-    for members in turns.conversations():
-        history = np.zeros(len(matrix.models))
-        for before, at in pairwise(members):
-            answer = turns.output_tokens[before, choice[before]]
-            asked = turns.prompt_tokens[before]
-            history = (asked if recorded == "cold" else history + asked) + answer
-            read = history[choice[at]] * per_token[choice[at]]
-            switched = choice[at] != choice[before]
-            if switched:
-                extra[at] = read
-            if recorded == "warm" and switched:
-                cost[at] += read
-            elif recorded == "cold" and not switched:
-                # A fitted prefill may exceed a small recorded cost; nothing costs less than nothing.
-                cost[at] = max(0.0, cost[at] - read) if np.isfinite(read) else np.nan
+    history = np.zeros(turns.prompt_tokens.shape)
+    for now, before in turns.places()[1:]:
+        answer = turns.output_tokens[before, choice[before]]
+        older = 0.0 if recorded == "cold" else history[before]
+        history[now] = older + turns.prompt_tokens[before] + answer[:, None]
+        read = history[now, choice[now]] * per_token[choice[now]]
+        switched = choice[now] != choice[before]
+        extra[now] = np.where(switched, read, 0.0)
+        if recorded == "warm":
+            cost[now] += extra[now]
+        else:
+            # A fitted prefill may exceed a small recorded cost; nothing costs less than nothing.
+            cost[now] = np.where(switched, cost[now], np.maximum(0.0, cost[now] - read))
     return cost, extra
 
 
