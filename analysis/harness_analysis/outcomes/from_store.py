@@ -44,11 +44,10 @@ def answers_in_store(reader: StoreReader, job: str | None = None) -> pa.Table:
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     """Return an answer with what its query's other columns say of a conversation."""
-    extra = json.loads(row.pop("extra_json") or "{}")
-    if not isinstance(extra, dict):
-        extra = {}
+    read: Any = json.loads(row.pop("extra_json") or "{}")
+    extra: dict[str, Any] = read if isinstance(read, dict) else {}
     named = [extra[key] for key in CONVERSATION_NAMES if extra.get(key)]
     # Messages say which turn a query is; a set's own column may count the turns of the whole conversation instead.
-    turn = extra.get("turn") if named and row["messages_json"] is None else None
-    whole = isinstance(turn, int) and not isinstance(turn, bool)
-    return row | {"conversation": str(named[0]) if named else None, "turn": float(turn) if whole else None}
+    turn: Any = extra.get("turn") if named and row["messages_json"] is None else None
+    known = isinstance(turn, int) and not isinstance(turn, bool)
+    return row | {"conversation": str(named[0]) if named else None, "turn": float(turn) if known else None}

@@ -162,7 +162,9 @@ def matrix_from_arrow(rows: pa.Table, unit: str, name: str, *, turns: bool = Fal
         unit=unit,
         costs={u: a for u, a in kept.items() if u != "correct" and np.isfinite(a).all()},
         left_out=tuple(notes),
-        turns=_turns(frame, asked, (row_at, column_at), whole, order, name) if turns else None,
+        turns=_turns(frame, asked, (row_at, column_at), np.flatnonzero(whole), order, name)
+        if turns
+        else None,
     )
 
 
@@ -170,15 +172,16 @@ def _turns(
     frame: Pandas,
     asked: Pandas,
     cells: tuple[IntArray, IntArray],
-    whole: NDArray[np.bool_],
+    whole: IntArray,
     order: IntArray,
     name: str,
 ) -> Turns | None:
     columns = ["dataset_id", "query_id", "query", "conversation", "turn", "messages_json"]
     if asked[["conversation", "messages_json"]].isna().all(axis=None):
         return None
+    shape = (int(cells[0].max()) + 1, len(order))
     prompt, output = (
-        _mean_cells(frame[tokens], *cells, (len(whole), len(order)))[whole][:, order]
+        _mean_cells(frame[tokens], *cells, shape)[whole][:, order]
         for tokens in ("prompt_tokens", "output_tokens")
     )
     return read_turns(asked[columns].to_dict("records"), prompt, output, name)
