@@ -22,7 +22,7 @@ help:
 	@echo "make test-fleet     every fault a fleet survives, the long form (half an hour)"
 	@echo "make test-hardware  checks against the real device of this machine"
 	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
-	@echo "make test-decoders  a pretrained decoder, really fine-tuned as a router on the CPU (about five minutes)"
+	@echo "make test-decoders  a pretrained decoder, really fine-tuned as a router on the CPU (minutes)"
 	@echo "make bench          every speed figure the README quotes"
 	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
 	@echo "make proto          regenerate the stubs from proto/"
