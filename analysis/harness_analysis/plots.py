@@ -122,6 +122,21 @@ def lines_figure(table: pa.Table, x: str, y: str, by: str | None, *, x_title: st
     return figure
 
 
+def learning_figure(table: pa.Table, metric: str) -> Figure:
+    """Draw a metric with its interval against the number of training queries, one line per router."""
+    figure, axes = _axes("training queries", metric.replace("_", " ").replace("f1", "F1"))
+    rows = table.to_pylist()
+    for router in dict.fromkeys(row["router"] for row in rows):
+        part = [row for row in rows if row["router"] == router]
+        sizes, value = ([row[name] for row in part] for name in ("training_queries", metric))
+        (line,) = axes.plot(sizes, value, marker="o", markersize=3, label=router)
+        low, high = ([row[f"{metric}_{end}"] for row in part] for end in ("low", "high"))
+        axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set_xscale("log")
+    axes.legend(fontsize=7)
+    return figure
+
+
 def stacked_figure(table: pa.Table, label: str, columns: list[str], title: str) -> Figure:
     """Draw one horizontal bar per row, cut into columns."""
     rows = table.to_pylist()

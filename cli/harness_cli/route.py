@@ -19,6 +19,8 @@ from harness_cli.outcome_options import (
 )
 from harness_cli.output import format_option
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
+from harness_cli.route_conversations import multi_turn
+from harness_cli.route_curve import curve
 from harness_cli.route_experiment import experiment, pair
 from harness_cli.route_likelihood import likelihood
 from harness_cli.route_sweep import sweep
@@ -271,7 +273,7 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay, experiment, pair, sweep, likelihood):
+for _command in (cascade, hybrid, mess_plus, replay, experiment, pair, sweep, likelihood, multi_turn, curve):
     route.add_command(_command)
 
 

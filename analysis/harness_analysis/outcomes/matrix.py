@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness_analysis.errors import OutcomesError
+from harness_analysis.outcomes.turns import Turns, read_turns
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -44,6 +45,7 @@ class OutcomeMatrix:
         unit: the cost that orders budgets, of `COST_UNITS`.
         costs: by unit, shape (n, m); only units that are known for every cell.
         left_out: queries that some model has no verdict for and models without the unit, in words.
+        turns: the queries as turns of conversations, None where they are none or nobody asked.
     """
 
     query_ids: tuple[str, ...]
@@ -55,6 +57,7 @@ class OutcomeMatrix:
     unit: str
     costs: Mapping[str, FloatArray]
     left_out: tuple[str, ...] = ()
+    turns: Turns | None = None
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -77,6 +80,7 @@ class OutcomeMatrix:
             unit=self.unit,
             costs={unit: cost[at] for unit, cost in self.costs.items()},
             left_out=self.left_out,
+            turns=None if self.turns is None else self.turns.rows(at),
         )
 
     def models_at(self, columns: IntArray) -> OutcomeMatrix:
@@ -104,13 +108,20 @@ class OutcomeMatrix:
         return self.rows(np.sort(order[:cut])), self.rows(np.sort(order[cut:]))
 
 
-def matrix_from_arrow(rows: pa.Table, unit: str, name: str) -> OutcomeMatrix:
+def matrix_from_arrow(rows: pa.Table, unit: str, name: str, *, turns: bool = False) -> OutcomeMatrix:
     """Pivot one row per (query, model, hardware, kind of energy) into arrays, queries in the order of their ids.
 
     Only queries that every model has a verdict for are kept: a model that skipped the hard ones would look better.
 
+    Args:
+        rows: columns of `OUTCOMES_SCHEMA`.
+        unit: of `COST_UNITS`.
+        name: of the outcomes, for messages.
+        turns: also read which queries are turns of one conversation.
+
     Raises:
-        OutcomesError: unknown unit; measured and estimated energy mixed; fewer than two models or no query left.
+        OutcomesError: unknown unit; measured and estimated energy mixed; fewer than two models or no query left; turns
+            that cannot be placed.
     """
     if unit not in COST_UNITS:
         raise OutcomesError(f"cost `{unit}` is not known; choose one of {', '.join(COST_UNITS)}")
@@ -164,7 +175,29 @@ def matrix_from_arrow(rows: pa.Table, unit: str, name: str) -> OutcomeMatrix:
         unit=unit,
         costs={u: a for u, a in kept.items() if u != "correct" and np.isfinite(a).all()},
         left_out=tuple(notes),
+        turns=_turns(frame, asked, (row_at, column_at), np.flatnonzero(whole), order, name)
+        if turns
+        else None,
     )
+
+
+def _turns(
+    frame: Pandas,
+    asked: Pandas,
+    cells: tuple[IntArray, IntArray],
+    whole: IntArray,
+    order: IntArray,
+    name: str,
+) -> Turns | None:
+    columns = ["dataset_id", "query_id", "query", "conversation", "turn", "messages_json"]
+    if asked[["conversation", "messages_json"]].isna().all(axis=None):
+        return None
+    shape = (int(cells[0].max()) + 1, len(order))
+    prompt, output = (
+        _mean_cells(frame[tokens], *cells, shape)[whole][:, order]
+        for tokens in ("prompt_tokens", "output_tokens")
+    )
+    return read_turns(asked[columns].to_dict("records"), prompt, output, name)
 
 
 def _labels(frame: Pandas) -> Pandas:

@@ -26,10 +26,15 @@ OUTCOMES_SCHEMA = pa.schema(
         ("flops", pa.float64()),
         ("prompt_tokens", pa.float64()),
         ("output_tokens", pa.float64()),
+        ("conversation", pa.string()),
+        ("turn", pa.float64()),
+        ("messages_json", pa.string()),
     ]
 )
 """One row per answer, or per (query, model, hardware) with means. `correct` is a verdict or a score in [0, 1], `cost`
-is in dollars, `params_b` in billions, `price_per_mtok` in dollars for a million output tokens. Absent is null."""
+is in dollars, `params_b` in billions, `price_per_mtok` in dollars for a million output tokens. `turn` counts from 1
+within `conversation`; `messages_json` is the conversation up to the query, as a list of {role, content}. Absent is
+null."""
 
 REQUIRED = ("query_id", "model_id", "correct")
 
@@ -46,8 +51,12 @@ ALIASES = {
     "category": "domain",
     "latency_s": "total_s",
     "watts_avg": "watts",
+    "conversation_id": "conversation",
+    "conversation_hash": "conversation",
 }
 """Names in other files -> ours; those of RouterBench's rows among them."""
+
+CONVERSATION_NAMES = ("conversation", *(theirs for theirs, ours in ALIASES.items() if ours == "conversation"))
 
 KEY = ("dataset_id", "query_id", "model_id", "hardware", "energy_kind")
 

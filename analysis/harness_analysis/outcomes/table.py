@@ -128,15 +128,18 @@ class Outcomes:
     def per_query(self) -> IbisTable:
         """Return one row per (dataset, query, model, hardware, kind of energy): means over repetitions."""
         t = self.table
-        texts = {name: t[name].max() for name in ("query", "domain", "precision")}
+        texts = {
+            name: t[name].max() for name in ("query", "domain", "precision", "conversation", "messages_json")
+        }
         means = {name: t[name].mean() for name in NUMBERS}
         return t.group_by(list(KEY)).agg(**texts, **means)
 
-    def matrix(self, unit: str = "params", **choice: Any) -> OutcomeMatrix:
+    def matrix(self, unit: str = "params", *, turns: bool = False, **choice: Any) -> OutcomeMatrix:
         """Return scores and costs as arrays, queries by models; see `matrix_from_arrow`.
 
         Args:
             unit: of `COST_UNITS`; models are ordered by it where their size is not known.
+            turns: also read which queries are turns of one conversation.
             choice: `models`, `hardware`, `energy` as for `select`.
 
         Raises:
@@ -145,7 +148,7 @@ class Outcomes:
         chosen = self.select(**choice) if any(v is not None for v in choice.values()) else self
         once = chosen.table.filter(chosen.table.correct.notnull())
         rows = chosen.per_query() if chosen.repeats else once
-        return matrix_from_arrow(rows.to_pyarrow(), unit, self.name)
+        return matrix_from_arrow(rows.to_pyarrow(), unit, self.name, turns=turns)
 
     def to_arrow(self) -> pa.Table:
         """Return every row as an Arrow table with the columns of `OUTCOMES_SCHEMA`."""

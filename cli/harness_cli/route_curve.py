@@ -1,0 +1,137 @@
+"""`harness route curve`: how much routers gain from more training queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from harness_cli.failure import bad_input
+from harness_cli.outcome_options import (
+    check_figure,
+    cost_option,
+    open_source,
+    outcome_options,
+    output_options,
+    plain_failures,
+)
+from harness_cli.output import format_option
+from harness_cli.route_tuning import tuning_from, tuning_options
+from harness_cli.tables import check_output, deliver_table
+
+COLUMNS = (
+    "training_queries",
+    "router",
+    "macro_f1",
+    "macro_f1_low",
+    "macro_f1_high",
+    "label_f1",
+    "label_f1_low",
+    "label_f1_high",
+    "area",
+    "area_low",
+    "area_high",
+    "cost_unit",
+    "test_queries",
+)
+LABELS = {
+    "training_queries": "queries",
+    **{f"{name}_{end}": end for name in ("macro_f1", "label_f1", "area") for end in ("low", "high")},
+}
+
+
+@click.command()
+@outcome_options
+@cost_option
+@tuning_options
+@click.option(
+    "--sizes", metavar="N,N,...", help="Training queries. Default: 100, 300, 1000 ... and all there are."
+)
+@click.option(
+    "--routers",
+    default="knn,knn-vote,mlp,mf",
+    show_default=True,
+    help="Names with commas; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+)
+@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
+@click.option(
+    "--threshold", type=float, default=0.5, show_default=True, help="Score that a model must exceed."
+)
+@click.option(
+    "--train-share", type=float, default=0.7, show_default=True, help="Queries to draw the sizes from."
+)
+@click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the split, subsets, routers and bootstrap."
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["macro_f1", "label_f1", "area"]),
+    default="label_f1",
+    show_default=True,
+    help="Of the figure.",
+)
+@output_options
+@format_option
+def curve(
+    unit: str,
+    sizes: str | None,
+    routers: str,
+    embedding: str,
+    threshold: float,
+    train_share: float,
+    resamples: int,
+    seed: int,
+    metric: str,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int | None,
+    output: Path | None,
+    plot: Path | None,
+    output_format: str,
+    **source: object,
+) -> None:
+    """Fit routers on more and more queries of OUTCOMES, each set holding the smaller ones, and measure them on others.
+
+    Name text models of several sizes as routers (encoder:FOLDER,encoder:FOLDER2) to see what their size gains.
+    """
+    check_output(output)
+    check_figure(plot)
+    wanted = None if sizes is None else _sizes(sizes)
+    names = [word.strip() for word in routers.split(",") if word.strip()]
+    if not names:
+        raise bad_input("no router was named: give some with --routers")
+    with plain_failures():
+        from harness_analysis.embedding import embedder
+        from harness_analysis.plots import learning_figure, save_figure
+        from harness_analysis.routing.catalogue import make_router, needs_embedding
+        from harness_analysis.routing.learning_curve import default_sizes, learning_curve
+
+        for name in names:
+            make_router(name, seed)
+        matrix = open_source(**source).matrix(unit)  # pyright: ignore[reportArgumentType]
+        for note in matrix.left_out:
+            click.echo(f"Left out: {note}", err=True)
+        training, test = matrix.split(train_share, seed)
+        with tuning_from(epochs, learning_rate, batch) as tuning:
+            table = learning_curve(
+                training,
+                test,
+                wanted or default_sizes(len(training)),
+                lambda: [make_router(name, seed, tuning) for name in names],
+                (lambda: embedder(embedding)) if any(map(needs_embedding, names)) else None,
+                threshold=threshold,
+                resamples=resamples,
+                seed=seed,
+                progress=lambda what: click.echo(f"{what} ...", err=True),
+            )
+        if plot is not None:
+            save_figure(learning_figure(table, metric), plot)
+    deliver_table(table, output, output_format, COLUMNS, labels=LABELS, empty="")
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise bad_input(f"--sizes {text}: write whole numbers with commas, such as 100,1000") from None
