@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -40,7 +40,8 @@ SAMPLES_A_BATCH = 1000
 SOURCES = 8
 IN_FLIGHT = 64
 LEASE = 512
-BUNDLE_BYTES = 256 * 1024
+BUNDLE = 1024
+"""Messages of these tasks in 256 kB, which is what an agent reads from its spool at once."""
 BLOCKS_A_COMMIT = 16
 
 
@@ -302,14 +303,22 @@ class SimulatedAgent:
         return self._shared[0] == 0 and self._acknowledged >= self._seq
 
     def _answer(self, lease: fleet_pb2.LeaseOffer) -> None:
+        """Ask for more when half of the lease is started: an agent asks when its queue gets short."""
         self._jobs.setdefault(lease.run_id, lease.settings.job_id)
-        for task in lease.tasks:
+        half = len(lease.tasks) // 2
+        self._finish(lease.run_id, lease.tasks[:half])
+        if self._shared[0] > len(lease.tasks) - half:
+            self._send(work_request=fleet_pb2.WorkRequest(run_id=lease.run_id, tasks=512))
+        self._finish(lease.run_id, lease.tasks[half:])
+
+    def _finish(self, run_id: str, tasks: Sequence[work_pb2.Task]) -> None:
+        for task in tasks:
             now_ns = time.monotonic_ns()
             self._keep(
                 task_update=fleet_pb2.TaskUpdate(
                     task_id=task.task_id,
                     attempt=task.attempt,
-                    run_id=lease.run_id,
+                    run_id=run_id,
                     state=fleet_pb2.TaskUpdate.RUNNING,
                 )
             )
@@ -317,7 +326,7 @@ class SimulatedAgent:
                 generation=work_pb2.Generation(
                     task_id=task.task_id,
                     attempt=task.attempt,
-                    run_id=lease.run_id,
+                    run_id=run_id,
                     query_id=task.query.query_id,
                     start_ns=now_ns - 2_000_000,
                     first_token_ns=now_ns - 1_000_000,
@@ -327,9 +336,7 @@ class SimulatedAgent:
                     response="one two three",
                 )
             )
-            self._shared[0] -= 1
-        if self._shared[0]:
-            self._send(work_request=fleet_pb2.WorkRequest(run_id=lease.run_id, tasks=512))
+        self._shared[0] -= len(tasks)
 
     def _end(self, run_id: str) -> None:
         """End a run that gets no more tasks, and ask for another."""
@@ -351,18 +358,18 @@ class SimulatedAgent:
         self._out.put_nowait(fleet_pb2.AgentMessage(agent_id=self._name, boot_id="boot", **body))  # type: ignore[arg-type]
 
     async def _messages(self) -> AsyncIterator[fleet_pb2.AgentMessage]:
-        """Yield what waits, as the agent does: up to 256 kB of messages with a number in one bundle."""
+        """Yield what waits, as the agent does: messages with a number in bundles, of at most 256 kB here as there."""
+        bundle = fleet_pb2.MessageBundle()
         while True:
             message = await self._out.get()
-            waiting, size = [message], message.ByteSize()
-            while self._bundles and size < BUNDLE_BYTES and not self._out.empty():
-                waiting.append(self._out.get_nowait())
-                size += waiting[-1].ByteSize()
-            bundle = [m for m in waiting if m.seq]
-            if len(bundle) > 1:
-                yield fleet_pb2.AgentMessage(bundle=fleet_pb2.MessageBundle(messages=bundle))
-                bundle = []
-            for message in bundle + [m for m in waiting if not m.seq]:
+            if self._bundles and message.seq:
+                bundle.messages.append(message)
+                if not self._out.empty() and len(bundle.messages) < BUNDLE:
+                    continue
+            if bundle.messages:
+                yield fleet_pb2.AgentMessage(bundle=bundle)
+                bundle = fleet_pb2.MessageBundle()
+            if not self._bundles or not message.seq:
                 yield message
 
 
