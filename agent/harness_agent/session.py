@@ -208,7 +208,7 @@ class Session:
                 await _write(call, self._heartbeat())
             records = await asyncio.to_thread(reader.read)
             if self._bundles_messages and len(records) > 1:
-                await _write(call, _bundle([record.payload for record in records]))
+                await _write(call, bundle([record.payload for record in records]))
             else:
                 for record in records:
                     await _write(call, record.payload)
@@ -328,7 +328,7 @@ async def _raise_status(call: Any) -> None:
         )
 
 
-def _bundle(payloads: Sequence[bytes]) -> bytes:
+def bundle(payloads: Sequence[bytes]) -> bytes:
     """Return messages as the spool holds them in one message; what they hold of a newer version stays."""
     messages = [fleet_pb2.AgentMessage.FromString(payload) for payload in payloads]
     return fleet_pb2.AgentMessage(bundle=fleet_pb2.MessageBundle(messages=messages)).SerializeToString()
