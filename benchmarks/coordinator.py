@@ -2,7 +2,7 @@
 
 A real coordinator process on a SQLite file; a simulated agent in this process speaks the real protocol and answers
 every leased task at once: the figure is the coordinator's, not an engine's. Samples stand beside the bare store:
-the same rows written by one process straight into SQLite, sixteen batches a transaction.
+the same rows written by one process straight into SQLite, as many a transaction as the coordinator takes at most.
 
     python -m benchmarks.coordinator [--tasks N] [--samples N]
 """
@@ -18,23 +18,33 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import grpc
 import numpy as np
 import psutil
+from harness_agent.sample_ranges import join_batches
 from harness_coordinator.sample_columns import columns_of
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, jobs_pb2, jobs_pb2_grpc, telemetry_pb2, work_pb2
-from harness_store import segments
+from harness_store import jobs, leases, runs, segments
 from harness_store.database import open_store
+from harness_store.datasets import QueryRow
+from harness_store.generations import NewGeneration
+from harness_store.rows import as_row
+from harness_store.task_batch import read_batch
 
 from benchmarks.machine import machine, markdown_table
+from benchmarks.store import fleet_agent
 
 SAMPLES_A_BATCH = 1000
 SOURCES = 8
 IN_FLIGHT = 64
-BLOCKS_A_COMMIT = 16
+"""Messages that wait for their acknowledgement."""
+LEASE = 512
+BUNDLE = 1024
+"""Messages of these tasks in 256 kB, which is what an agent reads from its spool at once."""
+BLOCKS_A_COMMIT = 512
 
 
 def main() -> None:
@@ -57,7 +67,9 @@ async def measure(tasks: int, samples: int) -> list[list[str]]:
         try:
             watched = psutil.Process(process.pid)
             rows = [await measure_samples(address, samples, watched, Path(folder))]
-            rows.append(await measure_tasks(address, tasks, watched))
+            bare = bare_tasks(tasks, Path(folder))
+            rows.append(await measure_tasks(address, tasks, watched, bare, bundles=True))
+            rows.append(await measure_tasks(address, tasks // 4, watched, bare, bundles=False))
         finally:
             process.terminate()
             process.wait(20)
@@ -85,28 +97,35 @@ async def measure_samples(address: str, samples: int, watched: psutil.Process, f
     """Push sample batches with a bounded number unacknowledged; time until the last acknowledgement."""
     per_source = max(1, samples // SAMPLES_A_BATCH // SOURCES)
     batches = [sample_batch(s, seq) for seq in range(1, per_source + 1) for s in range(SOURCES)]
+    payloads = [batch.SerializeToString() for batch in batches]
+    # As the agent sends them: all sources of a second in one message.
+    messages = [join_batches("bench", payloads[at : at + SOURCES]) for at in range(0, len(batches), SOURCES)]
     slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def send() -> AsyncIterator[telemetry_pb2.SampleBatch]:
-        for batch in batches:
+    async def send() -> AsyncIterator[bytes]:
+        for message in messages:
             await slots.acquire()
-            yield batch
+            yield message
 
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = fleet_pb2_grpc.FleetStub(channel)
+        push = channel.stream_stream(
+            "/harness.v1.Fleet/PushSamples", response_deserializer=telemetry_pb2.SampleAck.FromString
+        )
         cpu_s, started = cpu_seconds(watched), time.perf_counter()
         acknowledged = 0
-        async for _ in stub.PushSamples(send()):
-            slots.release()
-            acknowledged += 1
-            if acknowledged == len(batches):
+        async for ack in push(send()):
+            newly = min(each.seq for each in ack.acks) - acknowledged
+            for _ in range(newly):
+                slots.release()
+            acknowledged += newly
+            if acknowledged == per_source:
                 break
         took_s = time.perf_counter() - started
         cpu_s = cpu_seconds(watched) - cpu_s
     rate = len(batches) * SAMPLES_A_BATCH / took_s
     bare = bare_samples(batches, folder)
     return [
-        f"samples stored and acknowledged ({SAMPLES_A_BATCH} a batch, {SOURCES} sources)",
+        f"samples stored and acknowledged ({SOURCES} ranges of {SAMPLES_A_BATCH} a message)",
         f"{rate:,.0f}",
         f"{cpu_s / took_s:.0%} of a core",
         f"{bare:,.0f}",
@@ -154,9 +173,11 @@ def sample_batch(source: int, seq: int) -> telemetry_pb2.SampleBatch:
     )
 
 
-async def measure_tasks(address: str, tasks: int, watched: psutil.Process) -> list[str]:
+async def measure_tasks(
+    address: str, tasks: int, watched: psutil.Process, bare: float, *, bundles: bool
+) -> list[str]:
     """Submit a job and complete its tasks as fast as the coordinator leases them."""
-    agent = SimulatedAgent(tasks)
+    agent = SimulatedAgent(tasks, f"bench-{bundles}", bundles=bundles)
     async with grpc.aio.insecure_channel(address) as channel:
         session = asyncio.create_task(agent.serve(fleet_pb2_grpc.FleetStub(channel)))
         await agent.welcomed.wait()
@@ -169,12 +190,50 @@ async def measure_tasks(address: str, tasks: int, watched: psutil.Process) -> li
         session.cancel()
         await asyncio.gather(session, return_exceptions=True)
     return [
-        f"tasks leased and completed ({tasks} in one run)",
+        f"tasks leased, started and completed ({tasks} in one run, {'in bundles' if bundles else 'two messages each'})",
         f"{tasks / took_s:,.0f}",
         f"{cpu_s / took_s:.0%} of a core",
-        "-",
-        "-",
+        f"{bare:,.0f}",
+        f"{tasks / took_s / bare:.2f}",
     ]
+
+
+def bare_tasks(tasks: int, folder: Path) -> float:
+    """Tasks a second when one process leases and completes them in the store itself, a lease a transaction."""
+    store = open_store(f"sqlite:///{folder / 'bare-tasks.db'}")
+    rows = [QueryRow(f"q{i}", i, "Say something.") for i in range(tasks)]
+    with store.begin() as c:
+        fleet_agent(c)
+        model = jobs.NewModel("m", "stub", "", '{"id": "m"}')
+        job_id = jobs.insert_job(c, jobs.NewJob("b", "b", "{}", [model], time.time_ns()), rows).job_id
+        runs.insert_run(
+            c, run_id="r1", job_id=job_id, model_id="m", hardware_index=0, agent_id="a1", boot_id="b1",
+            device_ids=[], created_realtime_ns=time.time_ns(),
+        )  # fmt: skip
+    started, done = time.perf_counter(), 0
+    while done < tasks:
+        now_ns = time.time_ns()
+        with store.begin() as c:
+            leased = leases.lease_tasks(
+                c, job_id=job_id, model_id="m", hardware_index=0, run_id="r1", agent_id="a1", limit=LEASE,
+                expires_realtime_ns=now_ns + 20_000_000_000, now_ns=now_ns,
+            )  # fmt: skip
+        with store.begin() as c:
+            batch = read_batch(c, [task.task_id for task in leased], ["r1"], now_ns)
+            for task in leased:
+                batch.mark_running(batch.tasks[task.task_id])
+                batch.complete(batch.tasks[task.task_id])
+                new = NewGeneration(
+                    task.task_id, task.attempt, "r1", "a1", "b1", task.query_id, warmup=False, counted=True,
+                    start_ns=1, end_ns=3, received_realtime_ns=now_ns, first_token_ns=2, prompt_tokens=5,
+                    output_tokens=20, response="one two three",
+                )  # fmt: skip
+                batch.generations.append({**as_row(new), "chunk_ns": None})
+            batch.write(c)
+        done += len(leased)
+    took_s = time.perf_counter() - started
+    store.close()
+    return tasks / took_s
 
 
 async def submission(tasks: int) -> AsyncIterator[jobs_pb2.SubmitRequest]:
@@ -196,14 +255,26 @@ async def submission(tasks: int) -> AsyncIterator[jobs_pb2.SubmitRequest]:
 
 
 class SimulatedAgent:
-    """Speaks the agent's side and answers every task the moment it is leased."""
+    """Speaks the agent's side: says of every task that it runs and what came of it, the moment it is leased."""
 
-    def __init__(self, tasks: int, name: str = "bench", concurrent_left: list[int] | None = None) -> None:
-        """Prepare for `tasks` tasks, or for a share of those that `concurrent_left` counts down for several agents."""
+    def __init__(
+        self,
+        tasks: int,
+        name: str = "bench",
+        concurrent_left: list[int] | None = None,
+        *,
+        bundles: bool = True,
+    ) -> None:
+        """Prepare for `tasks` tasks, or for a share of those that `concurrent_left` counts down for several agents.
+
+        Without `bundles` each message is sent alone, as by agents of the first version.
+        """
+        self._bundles = bundles
         self._name = name
         self._shared = [tasks] if concurrent_left is None else concurrent_left
         self._seq = 0
         self._acknowledged = 0
+        self._jobs: dict[str, str] = {}
         self._out: asyncio.Queue[fleet_pb2.AgentMessage] = asyncio.Queue()
         self.welcomed = asyncio.Event()
         self.finished = asyncio.Event()
@@ -228,6 +299,8 @@ class SimulatedAgent:
                 self.welcomed.set()
             elif kind == "lease":
                 self._answer(message.lease)
+            elif kind == "no_work":
+                self._end(message.no_work.run_id)
             elif kind == "ack":
                 self._acknowledged = message.ack.seq
                 if self.idle:
@@ -239,13 +312,30 @@ class SimulatedAgent:
         return self._shared[0] == 0 and self._acknowledged >= self._seq
 
     def _answer(self, lease: fleet_pb2.LeaseOffer) -> None:
-        for task in lease.tasks:
+        """Ask for more when half of the lease is started: an agent asks when its queue gets short."""
+        self._jobs.setdefault(lease.run_id, lease.settings.job_id)
+        half = len(lease.tasks) // 2
+        self._finish(lease.run_id, lease.tasks[:half])
+        if self._shared[0] > len(lease.tasks) - half:
+            self._send(work_request=fleet_pb2.WorkRequest(run_id=lease.run_id, tasks=512))
+        self._finish(lease.run_id, lease.tasks[half:])
+
+    def _finish(self, run_id: str, tasks: Sequence[work_pb2.Task]) -> None:
+        for task in tasks:
             now_ns = time.monotonic_ns()
+            self._keep(
+                task_update=fleet_pb2.TaskUpdate(
+                    task_id=task.task_id,
+                    attempt=task.attempt,
+                    run_id=run_id,
+                    state=fleet_pb2.TaskUpdate.RUNNING,
+                )
+            )
             self._keep(
                 generation=work_pb2.Generation(
                     task_id=task.task_id,
                     attempt=task.attempt,
-                    run_id=lease.run_id,
+                    run_id=run_id,
                     query_id=task.query.query_id,
                     start_ns=now_ns - 2_000_000,
                     first_token_ns=now_ns - 1_000_000,
@@ -255,9 +345,19 @@ class SimulatedAgent:
                     response="one two three",
                 )
             )
-            self._shared[0] -= 1
-        if self._shared[0]:
-            self._send(work_request=fleet_pb2.WorkRequest(run_id=lease.run_id, tasks=512))
+        self._shared[0] -= len(tasks)
+
+    def _end(self, run_id: str) -> None:
+        """End a run that gets no more tasks, and ask for another."""
+        update = fleet_pb2.RunUpdate(
+            run_id=run_id,
+            job_id=self._jobs.pop(run_id, ""),
+            phase=fleet_pb2.RunUpdate.ENDED,
+            t_ns=time.monotonic_ns(),
+            clock_id="clock",
+        )
+        self._keep(run_update=update)
+        self._send(work_request=fleet_pb2.WorkRequest(tasks=512))
 
     def _keep(self, **body: object) -> None:
         self._seq += 1
@@ -267,8 +367,19 @@ class SimulatedAgent:
         self._out.put_nowait(fleet_pb2.AgentMessage(agent_id=self._name, boot_id="boot", **body))  # type: ignore[arg-type]
 
     async def _messages(self) -> AsyncIterator[fleet_pb2.AgentMessage]:
+        """Yield what waits, as the agent does: messages with a number in bundles, of at most 256 kB here as there."""
+        bundle = fleet_pb2.MessageBundle()
         while True:
-            yield await self._out.get()
+            message = await self._out.get()
+            if self._bundles and message.seq:
+                bundle.messages.append(message)
+                if not self._out.empty() and len(bundle.messages) < BUNDLE:
+                    continue
+            if bundle.messages:
+                yield fleet_pb2.AgentMessage(bundle=bundle)
+                bundle = fleet_pb2.MessageBundle()
+            if not self._bundles or not message.seq:
+                yield message
 
 
 def cpu_seconds(process: psutil.Process) -> float:

@@ -22,6 +22,9 @@ from harness_coordinator.settings import SCHEDULE_EVERY_S, CoordinatorSettings
 from harness_coordinator.trace_file import ARRIVAL_S, OUTPUT_TOKENS
 from harness_coordinator.write_queue import WriteQueue
 
+MOST_SPECS = 256
+"""Job files kept in memory; a coordinator that serves for months sees any number of jobs."""
+
 
 class Dispatcher:
     """One loop that turns ready tasks and asking agents into leases."""
@@ -113,6 +116,8 @@ class Dispatcher:
     def spec(self, connection: Connection, job_id: str) -> JobFile:
         """Return a job's validated file (cached: it never changes)."""
         if job_id not in self._specs:
+            while len(self._specs) >= MOST_SPECS:
+                del self._specs[next(iter(self._specs))]
             self._specs[job_id] = JobFile.model_validate(json.loads(jobs.spec_json(connection, job_id)))
         return self._specs[job_id]
 

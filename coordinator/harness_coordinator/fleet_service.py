@@ -14,11 +14,12 @@ from google.protobuf.json_format import MessageToDict
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
 from harness_store import events, fleet, leases, runs
 from harness_store.errors import StoreError
+from harness_store.rows import chunks
 from harness_store.task_batch import run_owners
 
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.enrolment import Enrolment, answer
-from harness_coordinator.ingest import apply_messages
+from harness_coordinator.ingest import Told, apply_told
 from harness_coordinator.roles import Caller, Gate
 from harness_coordinator.sample_intake import SAMPLE_RANGES, take_samples
 from harness_coordinator.sessions import AgentSession, Sessions, devices_of
@@ -27,8 +28,14 @@ from harness_coordinator.source_records import source_record
 from harness_coordinator.version import VERSION
 from harness_coordinator.write_queue import WriteQueue
 
+MESSAGE_BUNDLES = "message_bundles"
+"""The feature that a welcome names: `AgentMessage.bundle` is understood."""
+
 MAX_PENDING_MESSAGES = 256
-"""Messages of one session applied in one transaction."""
+"""Messages and bundles of one session that are taken together."""
+
+MOST_APPLIED = 2_048
+"""Messages of one session applied in one transaction, about twice what an agent bundles."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +118,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 heartbeat_s=self._settings.heartbeat_s,
                 lease_s=self._settings.lease_s,
                 coordinator_id=self._coordinator_id,
-                features=[SAMPLE_RANGES],
+                features=[SAMPLE_RANGES, MESSAGE_BUNDLES],
             )
         )
         reader = asyncio.create_task(self._read(session, request_iterator))
@@ -193,21 +200,20 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 message = await inbox.get()
                 if message is None:
                     return
-                group = [message]
+                group = _unbundled(message)
                 while not inbox.empty() and len(group) < MAX_PENDING_MESSAGES:
                     waiting = inbox.get_nowait()
                     if waiting is None:
                         await self._handle(session, group)
                         return
-                    group.append(waiting)
+                    group += _unbundled(waiting)
                 await self._handle(session, group)
         finally:
             filler.cancel()
 
     async def _handle(self, session: AgentSession, group: list[fleet_pb2.AgentMessage]) -> None:
-        kept = [m for m in group if m.seq > 0]
-        if kept:
-            applied = await self._writes.run(lambda c: apply_messages(c, session.agent_id, kept))
+        for kept in chunks((m for m in group if m.seq > 0), MOST_APPLIED):
+            applied = await self._writes.run_together(apply_told, [Told(session.agent_id, kept)])
             for boot in dict.fromkeys(m.boot_id for m in kept):
                 seq = max(m.seq for m in kept if m.boot_id == boot)
                 session.send(ack=fleet_pb2.Ack(boot_id=boot, seq=seq))
@@ -289,6 +295,11 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 self._runs_over.set()
             session.wants_new_run = True
         self._dispatcher.wake()
+
+
+def _unbundled(message: fleet_pb2.AgentMessage) -> list[fleet_pb2.AgentMessage]:
+    """Return the messages of a bundle, or the message itself; a bundle in a bundle is skipped as unknown."""
+    return list(message.bundle.messages) if message.WhichOneof("body") == "bundle" else [message]
 
 
 async def _own_batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness_proto.v1 import fleet_pb2
 from harness_store import events, fleet, jobs, runs
@@ -12,51 +13,61 @@ from harness_store.task_batch import run_owners
 from sqlalchemy import Connection
 
 from harness_coordinator.source_records import source_record
-from harness_coordinator.task_intake import TASK_KINDS, Applied, apply_to_tasks, note_foreign_runs
+from harness_coordinator.task_intake import TASK_KINDS, Applied, FromAgent, apply_to_tasks, note_foreign_runs
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Messages of one agent's session, in their order."""
+
+    agent_id: str
+    messages: Sequence[fleet_pb2.AgentMessage]
 
 
 def apply_messages(
     connection: Connection, agent_id: str, messages: Sequence[fleet_pb2.AgentMessage]
 ) -> Applied:
-    """Apply messages in order and remember the highest sequence number of each boot.
+    """Apply messages of one agent; see `apply_told`."""
+    return apply_told(connection, [Told(agent_id, messages)])
+
+
+def apply_told(connection: Connection, told: Sequence[Told]) -> Applied:
+    """Apply what agents said, each in its order, and remember the highest sequence number of each boot.
 
     A message that was applied before (its sequence number is not above the boot's) is skipped, so that a
-    resend after a lost acknowledgement changes nothing.
+    resend after a lost acknowledgement changes nothing. What many agents say of their tasks is applied by the
+    statements of one.
     """
     applied = Applied()
-    seen: dict[str, int] = {}
     now_ns = time.time_ns()
-    together: list[fleet_pb2.AgentMessage] = []
-    for message in messages:
-        boot = message.boot_id
-        if boot not in seen:
-            seen[boot] = fleet.control_seq(connection, agent_id, boot)
-        if message.seq <= seen[boot]:
-            continue
-        seen[boot] = message.seq
-        if message.WhichOneof("body") in TASK_KINDS:
-            together.append(message)
-            continue
-        _flush(connection, agent_id, together, applied, now_ns)
-        _apply(connection, agent_id, message, applied)
-    _flush(connection, agent_id, together, applied, now_ns)
-    for boot, seq in seen.items():
-        fleet.set_control_seq(connection, agent_id, boot, seq)
-    for job_id in applied.jobs:
+    stored = fleet.control_seqs(connection, {(t.agent_id, m.boot_id) for t in told for m in t.messages})
+    seen: dict[tuple[str, str], int] = {}
+    together: list[FromAgent] = []
+    for each in told:
+        for message in each.messages:
+            boot = (each.agent_id, message.boot_id)
+            if message.seq <= seen.get(boot, stored.get(boot, 0)):
+                continue
+            seen[boot] = message.seq
+            if message.WhichOneof("body") in TASK_KINDS:
+                together.append(FromAgent(each.agent_id, message))
+                continue
+            _flush(connection, together, applied, now_ns)
+            _apply(connection, each.agent_id, message, applied)
+    _flush(connection, together, applied, now_ns)
+    fleet.set_control_seqs(connection, {boot: seq for boot, seq in seen.items() if boot in stored})
+    for (agent_id, boot_id), seq in seen.items():
+        if (agent_id, boot_id) not in stored:
+            fleet.set_control_seq(connection, agent_id, boot_id, seq)
+    for job_id in sorted(applied.jobs):
         jobs.finish_if_complete(connection, job_id, now_ns)
     return applied
 
 
-def _flush(
-    connection: Connection,
-    agent_id: str,
-    together: list[fleet_pb2.AgentMessage],
-    applied: Applied,
-    now_ns: int,
-) -> None:
+def _flush(connection: Connection, together: list[FromAgent], applied: Applied, now_ns: int) -> None:
     """Apply what was gathered of tasks, before something else is said of their runs."""
     if together:
-        apply_to_tasks(connection, agent_id, together, applied, now_ns)
+        apply_to_tasks(connection, together, applied, now_ns)
         together.clear()
 
 

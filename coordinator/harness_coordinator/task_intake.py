@@ -28,32 +28,36 @@ class Applied:
     runs_over: set[str] = field(default_factory=set[str])
 
 
-def apply_to_tasks(
-    connection: Connection,
-    agent_id: str,
-    messages: Sequence[fleet_pb2.AgentMessage],
-    applied: Applied,
-    now_ns: int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class FromAgent:
+    """A message, and whose session it came by."""
+
+    agent_id: str
+    message: fleet_pb2.AgentMessage
+
+
+def apply_to_tasks(connection: Connection, told: Sequence[FromAgent], applied: Applied, now_ns: int) -> None:
     """Apply generations and task updates in their order, with as many statements for all as for one."""
-    bodies = [(m.boot_id, getattr(m, str(m.WhichOneof("body")))) for m in messages]
+    bodies = [
+        (t.agent_id, t.message.boot_id, getattr(t.message, str(t.message.WhichOneof("body")))) for t in told
+    ]
     batch = read_batch(
-        connection, (body.task_id for _, body in bodies), (body.run_id for _, body in bodies), now_ns
+        connection, (body.task_id for *_, body in bodies), (body.run_id for *_, body in bodies), now_ns
     )
-    foreign: set[str] = set()
-    failed: list[work_pb2.Generation] = []
-    for boot_id, body in bodies:
+    foreign: dict[str, set[str]] = {}
+    failed: list[tuple[str, work_pb2.Generation]] = []
+    for agent_id, boot_id, body in bodies:
         owner = batch.runs.get(body.run_id)
         if owner is None or owner.agent_id != agent_id:
-            foreign.add(body.run_id)
+            foreign.setdefault(agent_id, set()).add(body.run_id)
         elif isinstance(body, work_pb2.Generation):
             if _generation(batch, agent_id, boot_id, body):
-                failed.append(body)
+                failed.append((agent_id, body))
             applied.jobs.add(owner.job_id)
         else:
             _task_update(batch, agent_id, body, owner, applied)
     batch.write(connection)
-    for g in failed:
+    for agent_id, g in failed:
         events.add(
             connection,
             kind="task_failed",
@@ -62,7 +66,8 @@ def apply_to_tasks(
             run_id=g.run_id,
             detail=g.error,
         )
-    note_foreign_runs(connection, agent_id, foreign)
+    for agent_id, run_ids in foreign.items():
+        note_foreign_runs(connection, agent_id, run_ids)
 
 
 def note_foreign_runs(connection: Connection, agent_id: str, run_ids: set[str]) -> None:

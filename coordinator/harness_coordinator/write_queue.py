@@ -24,6 +24,7 @@ MAX_WAITING = 20_000
 """Operations in the queue; beyond it callers wait, which slows their agents down instead of filling memory."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 _log = logging.getLogger(__name__)
 
 
@@ -42,11 +43,11 @@ _Operation = tuple[Callable[[Any], Any], "Future[Any]"]
 class _Part:
     """One caller's share of an operation that takes many shares at once."""
 
-    function: Callable[[Any, list[Any]], object]
+    function: Callable[[Any, list[Any]], Any]
     items: Sequence[Any]
 
-    def __call__(self, connection: Any) -> None:
-        self.function(connection, list(self.items))
+    def __call__(self, connection: Any) -> Any:
+        return self.function(connection, list(self.items))
 
 
 @dataclass(slots=True)
@@ -81,8 +82,10 @@ class WriteQueue:
             await asyncio.get_running_loop().run_in_executor(None, self._queue.put, item)
         return await asyncio.wrap_future(future)
 
-    async def run_together(self, function: Callable[[Any, list[T]], object], items: Sequence[T]) -> None:
+    async def run_together(self, function: Callable[[Any, list[T]], R], items: Sequence[T]) -> R:
         """Run `function(connection, items)` once it is its turn, with the items of all who wait for the same.
+
+        All of them get what it returned.
 
         Nobody suffers by it: when the common call fails, each caller's items are tried alone. The function must
         not mind in which order callers come.
@@ -90,7 +93,7 @@ class WriteQueue:
         Raises:
             Exception: what the function raised for these items; nothing of them is stored then.
         """
-        await self.run(_Part(function, items))
+        return await self.run(_Part(function, items))
 
     def close(self) -> None:
         """Finish what was queued and stop the thread."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from harness_store.listed import listed, one_of
 from harness_store.models import AgentBoot
 from harness_store.rows import insert_absent
 
@@ -20,6 +22,23 @@ def set_control_seq(connection: Connection, agent_id: str, boot_id: str, seq: in
     values = {"b_agent": agent_id, "b_boot": boot_id, "b_seq": seq}
     if connection.execute(_SET_CONTROL_SEQ, values).rowcount == 0:
         insert_absent(connection, AgentBoot, boot_row(agent_id, boot_id, None, time.time_ns(), None))
+        connection.execute(_SET_CONTROL_SEQ, values)
+
+
+def control_seqs(connection: Connection, boots: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """Return how far the control messages of these agents' boots are stored; unknown boots are left out."""
+    values = {
+        "b_agents": listed({agent for agent, _ in boots}),
+        "b_boots": listed({boot for _, boot in boots}),
+    }
+    rows = connection.execute(_CONTROL_SEQS, values)
+    return {(row.agent_id, row.boot_id): row.control_seq for row in rows}
+
+
+def set_control_seqs(connection: Connection, seqs: Mapping[tuple[str, str], int]) -> None:
+    """Remember how far the control messages of processes that `control_seqs` found are stored; it never goes back."""
+    values = [{"b_agent": agent, "b_boot": boot, "b_seq": seq} for (agent, boot), seq in sorted(seqs.items())]
+    if values:
         connection.execute(_SET_CONTROL_SEQ, values)
 
 
@@ -39,6 +58,12 @@ def boot_row(
 
 _MINE = (AgentBoot.agent_id == bindparam("b_agent"), AgentBoot.boot_id == bindparam("b_boot"))
 _CONTROL_SEQ = select(AgentBoot.control_seq).where(*_MINE).with_for_update()
+_CONTROL_SEQS = (
+    select(AgentBoot.agent_id, AgentBoot.boot_id, AgentBoot.control_seq)
+    .where(one_of(AgentBoot.agent_id, "b_agents"), one_of(AgentBoot.boot_id, "b_boots"))
+    .order_by(AgentBoot.agent_id, AgentBoot.boot_id)
+    .with_for_update()
+)
 _SET_CONTROL_SEQ = (
     update(AgentBoot)
     .where(*_MINE, AgentBoot.control_seq < bindparam("b_seq"))

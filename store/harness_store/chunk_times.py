@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 def encode_times(t_ns: Sequence[int] | ArrayLike) -> bytes | None:
     """Return times (ns) as bytes, None for no times."""
-    times = np.asarray(t_ns, dtype="<i8")
-    if times.size == 0:
+    times = np.asarray(t_ns, dtype="<i8") if len(t_ns) else None  # type: ignore[arg-type]
+    if times is None:
         return None
     steps = times.copy()
     steps[1:] -= times[:-1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, Boolean, Connection, Double, bindparam, case, func, select, update
 
-from harness_store.agent_boots import boot_row, control_seq, set_control_seq
+from harness_store.agent_boots import boot_row, control_seq, control_seqs, set_control_seq, set_control_seqs
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
 from harness_store.models import Agent, AgentBoot, ClockOffset, Source
 from harness_store.models.base import StorableText
@@ -19,8 +19,10 @@ __all__ = [
     "RemovedAgentError",
     "SourceRecord",
     "control_seq",
+    "control_seqs",
     "mark_source_gone",
     "set_control_seq",
+    "set_control_seqs",
     "sources_of",
     "upsert_sources",
 ]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     Connection,
+    bindparam,
     exists,
+    literal_column,
     select,
     update,
 )
@@ -15,6 +17,7 @@ from harness_store import datasets
 from harness_store.datasets import QueryRow
 from harness_store.errors import UnknownJobError
 from harness_store.job_summaries import JobSummary, job_summaries, job_summary
+from harness_store.listed import is_any
 from harness_store.models import Job, Run, Task
 from harness_store.retries import HELD
 from harness_store.submission import InsertedJob, NewJob, NewModel, insert_job, new_job_id
@@ -156,14 +159,7 @@ def finish_if_complete(connection: Connection, job_id: str, now_ns: int) -> str 
     Returns:
         `done`, or `failed` where any task failed; None while something is open or the job was closed before.
     """
-    open_task = exists().where(Task.job_id == job_id, Task.state.in_(OPEN))
-    open_run = exists().where(
-        Run.job_id == job_id, Run.state.in_(RUN_OPEN) | Run.energy_state.in_(ENERGY_OPEN)
-    )
-    complete = connection.execute(
-        select(Job.job_id).where(Job.job_id == job_id, Job.state == "active", ~open_task, ~open_run)
-    ).first()
-    if complete is None:
+    if connection.execute(_COMPLETE, {"b_job_id": job_id}).first() is None:
         return None
     failed = connection.execute(
         select(Task.task_id).where(Task.job_id == job_id, Task.state == "failed").limit(1)
@@ -184,3 +180,15 @@ def _lock_job(connection: Connection, job_id: str) -> None:
 
 def _unknown(job_id: str) -> UnknownJobError:
     return UnknownJobError(f"there is no job {job_id!r}; `harness jobs` lists them")
+
+
+# Asked after every group of messages: built once.
+_JOB_ID = bindparam("b_job_id")
+_COMPLETE = select(Job.job_id).where(
+    Job.job_id == _JOB_ID,
+    Job.state == literal_column("'active'"),
+    ~exists().where(Task.job_id == _JOB_ID, is_any(Task.state, OPEN)),
+    ~exists().where(
+        Run.job_id == _JOB_ID, is_any(Run.state, RUN_OPEN) | is_any(Run.energy_state, ENERGY_OPEN)
+    ),
+)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, update
 
+from harness_store.listed import listed, one_of
 from harness_store.models import Job, JobModel, Query, Run, Task
 from harness_store.retries import (
     FENCE,
@@ -64,25 +65,11 @@ def ready_groups(connection: Connection, now_ns: int) -> list[ReadyGroup]:
 
     The cost grows with the number of active groups, not with the number of tasks.
     """
-    jobs = connection.execute(
-        select(
-            Job.job_id,
-            JobModel.model_id,
-            Job.hardware_count,
-            Job.priority,
-            Job.submitted_realtime_ns,
-            Job.energy,
-        )
-        .join(JobModel, JobModel.job_id == Job.job_id)
-        .where(Job.state == "active")
-        .order_by(Job.submitted_realtime_ns, Job.job_id, JobModel.ordinal)
-    ).all()
     groups: list[ReadyGroup] = []
-    for job in jobs:
+    for job in connection.execute(_ACTIVE_JOBS).all():
         for hardware_index in range(job.hardware_count):
-            ready = _ready(job.job_id, job.model_id, hardware_index, now_ns)
-            counted = ready.limit(READY_COUNT_CAP).subquery()
-            count = connection.execute(select(func.count()).select_from(counted)).scalar_one()
+            key = _group_values(job.job_id, job.model_id, hardware_index, now_ns)
+            count = connection.execute(_COUNT_READY, key).scalar_one()
             if count:
                 groups.append(
                     ReadyGroup(
@@ -116,44 +103,30 @@ def lease_tasks(
     coordinator is giving away at this moment are passed over.
     """
     picked = connection.execute(
-        _ready(job_id, model_id, hardware_index, now_ns)
-        .order_by(Task.not_before_realtime_ns, Task.ordinal)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    ids = [row.task_id for row in picked]
-    leased: list[LeasedTask] = []
-    for chunk in chunks(ids):
-        connection.execute(
-            update(Task)
-            .where(Task.task_id.in_(chunk), Task.state == "ready")
-            .values(
-                state="leased",
-                attempt=Task.attempt + 1,
-                lease_agent_id=agent_id,
-                run_id=run_id,
-                lease_expires_realtime_ns=expires_realtime_ns,
-                started_realtime_ns=None,
-                reason=None,
-                updated_realtime_ns=now_ns,
-            )
+        _NEXT_READY, {"b_limit": limit, **_group_values(job_id, model_id, hardware_index, now_ns)}
+    ).all()
+    if picked:
+        given = {
+            "b_ids": listed(row.task_id for row in picked),
+            "b_agent_id": agent_id,
+            "b_run_id": run_id,
+            "b_expires_ns": expires_realtime_ns,
+            "b_now_ns": now_ns,
+        }
+        connection.execute(_GIVE, given)
+    # The rows are locked: nobody else has raised their attempts meanwhile.
+    return [
+        LeasedTask(
+            row.task_id,
+            row.attempt + 1,
+            row.repetition,
+            row.query_id,
+            row.text,
+            row.messages_json,
+            row.extra_json,
         )
-        rows = connection.execute(
-            select(
-                Task.task_id,
-                Task.attempt,
-                Task.repetition,
-                Task.query_id,
-                Query.text,
-                Query.messages_json,
-                Query.extra_json,
-            )
-            .join(Query, and_(Query.dataset_id == Task.dataset_id, Query.query_id == Task.query_id))
-            .where(Task.task_id.in_(chunk))
-        )
-        by_id = {row.task_id: LeasedTask(**row._mapping) for row in rows}
-        leased += [by_id[task_id] for task_id in chunk]
-    return leased
+        for row in picked
+    ]
 
 
 def renew(
@@ -300,17 +273,65 @@ def release_agent(
     )
 
 
-def _ready(job_id: str, model_id: str, hardware_index: int, now_ns: int) -> Select[str]:
-    return select(Task.task_id).where(
-        Task.job_id == job_id,
-        Task.model_id == model_id,
-        Task.hardware_index == hardware_index,
-        Task.state == "ready",
-        Task.not_before_realtime_ns <= now_ns,
+def _group_values(job_id: str, model_id: str, hardware_index: int, now_ns: int) -> dict[str, str | int]:
+    """Return the parameters of `_IS_READY`."""
+    return {"b_job_id": job_id, "b_model_id": model_id, "b_hardware": hardware_index, "b_now_ns": now_ns}
+
+
+# Building a statement costs five times what running it does: those of every round and every task are built once.
+_ACTIVE_JOBS = (
+    select(
+        Job.job_id,
+        JobModel.model_id,
+        Job.hardware_count,
+        Job.priority,
+        Job.submitted_realtime_ns,
+        Job.energy,
     )
-
-
-# Said once for each task: built once, because building costs five times what running does.
+    .join(JobModel, JobModel.job_id == Job.job_id)
+    .where(Job.state == literal_column("'active'"))
+    .order_by(Job.submitted_realtime_ns, Job.job_id, JobModel.ordinal)
+)
+_IS_READY = (
+    Task.job_id == bindparam("b_job_id"),
+    Task.model_id == bindparam("b_model_id"),
+    Task.hardware_index == bindparam("b_hardware"),
+    Task.state == literal_column("'ready'"),
+    Task.not_before_realtime_ns <= bindparam("b_now_ns"),
+)
+_COUNT_READY = select(func.count()).select_from(
+    select(Task.task_id).where(*_IS_READY).limit(READY_COUNT_CAP).subquery()
+)
+_NEXT_READY = (
+    select(
+        Task.task_id,
+        Task.attempt,
+        Task.repetition,
+        Task.query_id,
+        Query.text,
+        Query.messages_json,
+        Query.extra_json,
+    )
+    .join(Query, and_(Query.dataset_id == Task.dataset_id, Query.query_id == Task.query_id))
+    .where(*_IS_READY)
+    .order_by(Task.not_before_realtime_ns, Task.ordinal)
+    .limit(bindparam("b_limit"))
+    .with_for_update(skip_locked=True, of=Task)
+)
+_GIVE = (
+    update(Task)
+    .where(one_of(Task.task_id, "b_ids"), Task.state == literal_column("'ready'"))
+    .values(
+        state="leased",
+        attempt=Task.attempt + 1,
+        lease_agent_id=bindparam("b_agent_id"),
+        run_id=bindparam("b_run_id"),
+        lease_expires_realtime_ns=bindparam("b_expires_ns"),
+        started_realtime_ns=None,
+        reason=None,
+        updated_realtime_ns=bindparam("b_now_ns"),
+    )
+)
 _MARK_RUNNING = (
     update(Task)
     .where(*FENCE, Task.state == literal_column("'leased'"))

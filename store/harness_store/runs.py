@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from harness_store.errors import UnknownRunError
+from harness_store.listed import is_any, listed, one_of
 from harness_store.models import Agent, Baseline, Generation, Job, Run, Task
 from harness_store.retries import HELD
 from harness_store.rows import insert_absent, json_or_none
@@ -270,8 +271,8 @@ def runs_of_job(connection: Connection, job_id: str) -> list[RunRow]:
 
 def active_runs(connection: Connection, agent_ids: Sequence[str]) -> list[RunRow]:
     """Return the runs that are on at these agents."""
-    query = select(*Run.__table__.columns).where(Run.agent_id.in_(agent_ids), Run.state.in_(ON))
-    return [RunRow(**row._mapping) for row in connection.execute(query.order_by(Run.created_realtime_ns))]
+    rows = connection.execute(_ACTIVE, {"b_agent_ids": listed(agent_ids)})
+    return [RunRow(**row._mapping) for row in rows]
 
 
 def pending_energy(connection: Connection) -> list[RunRow]:
@@ -309,3 +310,10 @@ def _note_last(connection: Connection, run_ids: Sequence[str]) -> None:
         known = [connection.execute(end.where(Run.run_id == run_id)).scalar() for end in ends]
         last_ns = max((t_ns for t_ns in known if t_ns is not None), default=None)
         connection.execute(update(Run).where(Run.run_id == run_id).values(last_ns=last_ns))
+
+
+_ACTIVE = (
+    select(*Run.__table__.columns)
+    .where(one_of(Run.agent_id, "b_agent_ids"), is_any(Run.state, ON))
+    .order_by(Run.created_realtime_ns)
+)

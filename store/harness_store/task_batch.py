@@ -7,19 +7,18 @@ its agent and run, and for no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, cast
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
+from harness_store.listed import listed, one_of
 from harness_store.models import Evaluation, Generation, Job, Query, Run, Task
-from harness_store.models.base import storable
+from harness_store.models.base import StorableText, storable
 from harness_store.retries import HELD, RETRY_DELAYS_S, give_back
-from harness_store.rows import chunks, table_of, upsert
-
-CHUNK_IDS = 500
-"""Ids in one IN list."""
+from harness_store.rows import table_of, upsert
 
 
 @dataclass(slots=True)
@@ -110,14 +109,20 @@ class TaskBatch:
 
     def write(self, connection: Connection) -> None:
         """Write what changed; the order is that in which one task can pass through the states."""
-        for ids, statement in ((self.started, _STARTED), (self.done, _DONE)):
-            for chunk in chunks(ids, CHUNK_IDS):
-                connection.execute(statement, {"b_ids": chunk, "b_now_ns": self.now_ns})
+        # What was started and done in one batch is written once: each change of state moves the row in three indexes.
+        started, done = set(self.started), set(self.done)
+        for ids, statement in (
+            (started - done, _STARTED),
+            (done - started, _DONE),
+            (started & done, _STARTED_AND_DONE),
+        ):
+            if ids:
+                connection.execute(statement, {"b_ids": listed(ids), "b_now_ns": self.now_ns})
         for task, how in self._returned:
             give_back(connection, cast(Any, task), now_ns=self.now_ns, retry_delays_s=RETRY_DELAYS_S, **how)
         if self.generations:
             # Two dozen values a result: the driver takes tuples at a third of the cost.
-            rows = [tuple(storable(row[name]) for name in _GENERATION) for row in self.generations]
+            rows = [_stored(row) for row in self.generations]
             connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
         upsert(connection, Evaluation, self.verdicts)
 
@@ -126,29 +131,31 @@ def read_batch(
     connection: Connection, task_ids: Iterable[str], run_ids: Iterable[str], now_ns: int
 ) -> TaskBatch:
     """Read and lock the tasks that messages speak of, and whose the runs are."""
-    tasks: dict[str, TaskNow] = {}
-    for chunk in chunks(sorted(set(task_ids)), CHUNK_IDS):
-        for row in connection.execute(_TASKS, {"b_ids": chunk}):
-            tasks[row.task_id] = TaskNow(*row)
-    return TaskBatch(tasks, run_owners(connection, list(set(run_ids))), now_ns)
+    rows = connection.execute(_TASKS, {"b_ids": listed(set(task_ids))})
+    tasks = {row[0]: TaskNow(*row) for row in rows}
+    return TaskBatch(tasks, run_owners(connection, set(run_ids)), now_ns)
 
 
-def run_owners(connection: Connection, run_ids: Sequence[str]) -> dict[str, RunOwner]:
+def run_owners(connection: Connection, run_ids: Iterable[str]) -> dict[str, RunOwner]:
     """Return whose these runs are; unknown ones are left out."""
-    found: dict[str, RunOwner] = {}
-    for chunk in chunks(run_ids, CHUNK_IDS):
-        for row in connection.execute(_RUNS, {"b_ids": chunk}):
-            found[row.run_id] = RunOwner(row.agent_id, row.job_id)
-    return found
+    rows = connection.execute(_RUNS, {"b_ids": listed(run_ids)})
+    return {row.run_id: RunOwner(row.agent_id, row.job_id) for row in rows}
+
+
+def _stored(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    values = _values(row)
+    # Nearly no row holds a NUL, and asking each value costs more than asking all texts together.
+    return tuple(map(storable, values)) if "\x00" in "".join(filter(None, _texts(row))) else values
 
 
 _GENERATION = tuple(column.name for column in table_of(Generation).columns)
+_values = itemgetter(*_GENERATION)
+_texts = itemgetter(*(c.name for c in table_of(Generation).columns if isinstance(c.type, StorableText)))
 _INSERT = {
     style: f"INSERT INTO generations ({', '.join(_GENERATION)}) VALUES ({', '.join([mark] * len(_GENERATION))})"  # noqa: S608
     " ON CONFLICT (task_id, attempt) DO NOTHING"
     for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
 }
-_IDS = bindparam("b_ids", expanding=True)
 _TASKS = (
     select(
         Task.task_id,
@@ -165,19 +172,30 @@ _TASKS = (
     )
     .join(Job, Job.job_id == Task.job_id)
     .join(Query, and_(Query.dataset_id == Task.dataset_id, Query.query_id == Task.query_id))
-    .where(Task.task_id.in_(_IDS))
+    .where(one_of(Task.task_id, "b_ids"))
     .order_by(Task.task_id)
     .with_for_update(of=Task)
 )
-_RUNS = select(Run.run_id, Run.agent_id, Run.job_id).where(Run.run_id.in_(_IDS))
+_RUNS = select(Run.run_id, Run.agent_id, Run.job_id).where(one_of(Run.run_id, "b_ids"))
 _NOW = bindparam("b_now_ns")
 _STARTED = (
     update(Task)
-    .where(Task.task_id.in_(_IDS))
+    .where(one_of(Task.task_id, "b_ids"))
     .values(state="running", started_realtime_ns=_NOW, updated_realtime_ns=_NOW)
 )
 _DONE = (
     update(Task)
-    .where(Task.task_id.in_(_IDS))
+    .where(one_of(Task.task_id, "b_ids"))
     .values(state="done", lease_expires_realtime_ns=None, reason=None, updated_realtime_ns=_NOW)
+)
+_STARTED_AND_DONE = (
+    update(Task)
+    .where(one_of(Task.task_id, "b_ids"))
+    .values(
+        state="done",
+        started_realtime_ns=_NOW,
+        lease_expires_realtime_ns=None,
+        reason=None,
+        updated_realtime_ns=_NOW,
+    )
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness_coordinator.ingest import apply_messages
+from harness_coordinator.ingest import Told, apply_messages, apply_told
 from harness_proto.v1 import fleet_pb2, work_pb2
 from harness_store import jobs, leases
 from harness_store.database import Store, open_store
@@ -169,3 +169,16 @@ def test_a_result_of_the_future_is_not_kept(world: World) -> None:
     ahead.generation.attempt = 7
     world.say("a1", ahead)
     assert world.counted(task.task_id) == []
+
+
+def test_many_agents_messages_applied_together_mean_what_they_mean_one_by_one(world: World) -> None:
+    mine, theirs = world.mine, world.theirs
+    a1 = [world.result("a1", mine[0], "r1"), world.result("a1", theirs[0], "r2")]
+    a2 = [world.update("a2", theirs[0], "r2", RUNNING), world.result("a2", theirs[0], "r2"),
+          world.result("a2", mine[1], "r1")]  # fmt: skip
+    again = [a1[0], world.result("a1", mine[1], "r1")]
+    with world.store.begin() as c:
+        apply_told(c, [Told("a1", a1), Told("a2", a2), Told("a1", again)])
+    assert [world.counted(task.task_id) for task in (mine[0], mine[1], theirs[0])] == [[True]] * 3
+    assert world.task(theirs[0].task_id) == ("done", 1, 0, True)
+    assert world.events("foreign_run") == 2, "each spoke once of the other's run"

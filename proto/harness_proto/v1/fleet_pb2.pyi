@@ -28,7 +28,7 @@ class EnrollResponse(_message.Message):
     def __init__(self, certificate_pem: _Optional[bytes] = ..., ca_pem: _Optional[bytes] = ...) -> None: ...
 
 class AgentMessage(_message.Message):
-    __slots__ = ("seq", "boot_id", "agent_id", "hello", "heartbeat", "generation", "task_update", "run_update", "source_update", "event", "work_request", "goodbye")
+    __slots__ = ("seq", "boot_id", "agent_id", "hello", "heartbeat", "generation", "task_update", "run_update", "source_update", "event", "work_request", "goodbye", "bundle")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class AgentMessage(_message.Message):
     EVENT_FIELD_NUMBER: _ClassVar[int]
     WORK_REQUEST_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
     seq: int
     boot_id: str
     agent_id: str
@@ -53,7 +54,14 @@ class AgentMessage(_message.Message):
     event: AgentEvent
     work_request: WorkRequest
     goodbye: Goodbye
-    def __init__(self, seq: _Optional[int] = ..., boot_id: _Optional[str] = ..., agent_id: _Optional[str] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., generation: _Optional[_Union[_work_pb2.Generation, _Mapping]] = ..., task_update: _Optional[_Union[TaskUpdate, _Mapping]] = ..., run_update: _Optional[_Union[RunUpdate, _Mapping]] = ..., source_update: _Optional[_Union[SourceUpdate, _Mapping]] = ..., event: _Optional[_Union[AgentEvent, _Mapping]] = ..., work_request: _Optional[_Union[WorkRequest, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    bundle: MessageBundle
+    def __init__(self, seq: _Optional[int] = ..., boot_id: _Optional[str] = ..., agent_id: _Optional[str] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., generation: _Optional[_Union[_work_pb2.Generation, _Mapping]] = ..., task_update: _Optional[_Union[TaskUpdate, _Mapping]] = ..., run_update: _Optional[_Union[RunUpdate, _Mapping]] = ..., source_update: _Optional[_Union[SourceUpdate, _Mapping]] = ..., event: _Optional[_Union[AgentEvent, _Mapping]] = ..., work_request: _Optional[_Union[WorkRequest, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., bundle: _Optional[_Union[MessageBundle, _Mapping]] = ...) -> None: ...
+
+class MessageBundle(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[AgentMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[AgentMessage, _Mapping]]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("agent_id", "name", "boot_id", "clock_id", "version", "host", "sources", "engines", "labels", "features", "monotonic_ns", "realtime_ns")
