@@ -137,8 +137,16 @@ def _judgements(harness: Harness) -> int:
 def test_a_fleet_model_judges_with_joules_of_its_own(harness: Harness, tmp_path: Path) -> None:
     job_id = finished_job(harness, tmp_path, queries=3)
     joules = harness.job(job_id)["summary"]["joules"]
-    say = {"engine": "stub", "device": "cpu", "engine_args": {"reply": '{"correct": true}'}}
-    prose = {"engine": "stub", "device": "cpu", "engine_args": {"reply": "I like it."}}
+    say = {
+        "engine": "stub",
+        "device": "cpu",
+        "engine_args": {"reply": '{"correct": true}', "burn": True, "first_token_s": 0.3},
+    }
+    prose = {
+        "engine": "stub",
+        "device": "cpu",
+        "engine_args": {"reply": "I like it.", "burn": True, "first_token_s": 0.3},
+    }
     fleet = {"energy": "estimated-ok", "baseline_s": 0.05}
     judges = write_judges(
         tmp_path,
