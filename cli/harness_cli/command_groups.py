@@ -32,7 +32,7 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "job": ("harness_cli.jobs:job", "Show, watch, cancel or retry one job."),
         "dataset": (
             "harness_cli.dataset:dataset",
-            "Import, clean, split, describe and export sets of queries.",
+            "Import, clean, split, label and export sets of queries.",
         ),
         "models": ("harness_cli.models:models", "List known models, and which are here; convert weights."),
     },
