@@ -56,6 +56,8 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "metrics": ("harness_cli.metrics:metrics", "A job's models side by side in the paper's metrics."),
         "samples": ("harness_cli.samples:samples", "Raw samples of a job or an agent."),
         "integrate": ("harness_cli.integrate:integrate", "Joules from recorded files; needs no server."),
+        "export": ("harness_cli.bench:export", "Publish queries, verdicts and telemetry as a benchmark."),
+        "import": ("harness_cli.bench:import_", "Check a published benchmark and take its datasets."),
     },
     "Which model should answer": {
         "analyze": (
