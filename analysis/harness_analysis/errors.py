@@ -25,3 +25,7 @@ class DatasetError(AnalysisError):
 
 class HubError(AnalysisError):
     """A data set of a hub that cannot be reached from here."""
+
+
+class PublishingError(AnalysisError):
+    """A benchmark that cannot be published, or a published one that is not whole; the message names what is wrong."""

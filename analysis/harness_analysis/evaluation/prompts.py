@@ -8,6 +8,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Literal
 
+from harness_analysis.datasets.occupations import occupations
 from harness_analysis.evaluation.replies import PairwiseReply, Reply, TrueFalseReply
 
 Form = Literal["pairwise", "true_false"]
@@ -26,6 +27,16 @@ def pairwise_prompt(question: str, answer: str, reference: str, presented: str) 
 def true_false_prompt(question: str, response: str, reference: str) -> str:
     """Return the question whether a response is right by a reference."""
     return _filled("true_false", question=question, response=response, reference=reference)
+
+
+def occupation_prompt(query: str) -> str:
+    """Return the question for the occupation that a query belongs to."""
+    return _filled("occupation", query=query, categories="\n".join(f"- {name}" for name in occupations()))
+
+
+def malformed_prompt(query: str) -> str:
+    """Return the question whether a query is malformed, nonsensical or unintelligible."""
+    return _filled("malformed", query=query)
 
 
 def correction_prompt(problem: str) -> str:

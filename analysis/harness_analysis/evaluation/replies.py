@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, WithJsonSchema
+
+from harness_analysis.datasets.occupations import occupation_named, occupations
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -34,6 +36,27 @@ class TrueFalseReply(Reply):
 
     explanation: str = ""
     correct: bool
+
+
+def _occupation(said: str) -> str:
+    name = occupation_named(said)
+    if name is None:
+        raise ValueError(f"{said[:80]!r} is none of the categories that were listed")
+    return name
+
+
+class OccupationReply(Reply):
+    """The occupation that a query belongs to (profiling paper, appendix B.1, table 5)."""
+
+    category: Annotated[
+        str, AfterValidator(_occupation), WithJsonSchema({"type": "string", "enum": list(occupations())})
+    ]
+
+
+class MalformedReply(Reply):
+    """What is wrong with a query (profiling paper, appendix B.1)."""
+
+    fault: Literal["none", "malformed", "nonsensical", "unintelligible"]
 
 
 class UnusableReplyError(ValueError):
