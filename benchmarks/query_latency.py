@@ -24,6 +24,7 @@ from harness_backends.engines.process import EngineProcess, free_port
 from harness_backends.engines.registry import load_engine
 from harness_backends.engines.stream_client import StreamClient
 
+from benchmarks.interval import median_with_interval
 from benchmarks.machine import machine, markdown_table
 
 FIRST_CONTENT = re.compile(rb'"content": ?"[^"]')
@@ -36,7 +37,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     rows = asyncio.run(measure(parser.parse_args().queries))
     print(f"On {machine()}:\n")
-    print(markdown_table(("what", "bare socket, median ms", "harness, median ms", "added, median ms"), rows))
+    heading = ("what", "bare socket, median ms", "harness, median ms", "added to a pair, median ms [95 %]")
+    print(markdown_table(heading, rows))
 
 
 async def measure(queries: int) -> list[list[str]]:
@@ -69,11 +71,14 @@ async def measure(queries: int) -> list[list[str]]:
                     ours.append((first_ms, (result.end_ns - result.start_ns) / 1e6))
         finally:
             await engine.stop()
-    before, after = np.median(np.array(bare), axis=0), np.median(np.array(ours), axis=0)
+    before, after = np.array(bare), np.array(ours)
     return [
-        [what, f"{before[i]:.2f}", f"{after[i]:.2f}", f"{after[i] - before[i]:+.2f}"]
+        [
+            what, f"{np.median(before[:, i]):.2f}", f"{np.median(after[:, i]):.2f}",
+            median_with_interval(after[:, i] - before[:, i], "{:+.2f}"),
+        ]
         for i, what in enumerate(("time to first token", "whole answer of 8 tokens"))
-    ]
+    ]  # fmt: skip
 
 
 def ask_bare(port: int, body: object) -> tuple[float, float]:

@@ -206,12 +206,14 @@ MIXTRAL = {
     [
         # 100 + 50 tokens. Weights: 2 x 8,190,735,360 x 150. Attention: 2 x 36 x 4096 x 150 x 151.
         (QWEN3_8B, 2_457_220_608_000 + 6_679_756_800),
+        # Of these 151,936 x 4096 are looked up, for the output head has a matrix of its own: 2 x 7,568,405,504 x 150.
+        (QWEN3_8B | {"looked_up_parameters": "622329856"}, 2_270_521_651_200 + 6_679_756_800),
         # A token meets 2 of 8 experts: 2 x 12,879,925,248 x 150 and 2 x 32 x 4096 x 150 x 151.
         (MIXTRAL, 3_863_977_574_400 + 5_937_561_600),
         # What a token meets is not known: no value rather than that of all experts.
         ({name: value for name, value in MIXTRAL.items() if name != "active_parameters"}, None),
     ],
-    ids=["dense", "mixture", "unknown mixture"],
+    ids=["dense", "dense, looked up", "mixture", "unknown mixture"],
 )
 def test_flops_and_macs_are_those_by_hand(store: Store, facts: dict[str, str], by_hand: int | None) -> None:
     model = jobs.NewModel(model_id="m0", engine="vllm", source="x", spec_json=json.dumps({"id": "m0"}))

@@ -49,6 +49,8 @@ class GgufModel:
     parameters: int = 0
     expert_parameters: int = 0
     """Those of the parameters that belong to one expert of many."""
+    looked_up: int = 0
+    """Those of the input embedding where the output head has a matrix of its own: looked up, never multiplied."""
     quantisation: str = ""
     """Type of most weights, for example `Q4_K`."""
 
@@ -91,6 +93,7 @@ class GgufModel:
             "architecture": self.metadata.get("general.architecture"),
             "parameters": self.parameters or None,
             "active_parameters": self.active_parameters(),
+            "looked_up_parameters": self.looked_up or None,
             "quantisation": self.quantisation,
             "precision": self.precision(),
             "layers": self.number("block_count"),
@@ -146,7 +149,8 @@ class _Header:
         for _ in range(pairs):
             key = self._text()
             metadata[key] = self._value(self._number("I"))
-        parameters = experts = 0
+        parameters = experts = embedding = 0
+        has_head = False
         weights: Counter[int] = Counter()
         for _ in range(tensors):
             name = self._text()
@@ -155,10 +159,13 @@ class _Header:
             self._number("Q")
             parameters += count
             experts += count if "_exps." in name else 0
+            embedding += count if name == "token_embd.weight" else 0
+            has_head = has_head or name == "output.weight"
             weights[kind] += count
         kind = weights.most_common(1)[0][0] if weights else -1
         quantisation = _TENSOR_TYPES.get(kind, f"type {kind}")
-        return GgufModel(self._path, version, metadata, parameters, experts, quantisation)
+        looked_up = embedding if has_head else 0
+        return GgufModel(self._path, version, metadata, parameters, experts, looked_up, quantisation)
 
     def _number(self, code: str) -> int:
         size = struct.calcsize(code)

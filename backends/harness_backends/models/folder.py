@@ -37,6 +37,8 @@ _BITS = {
 _SCALES = re.compile(
     r"(_scales?|\.scales|\.biases|_scale_inv|_zeros|\.qzeros|\.g_idx|_absmax|_quant_map|\.weight_shape)$"
 )
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte)\.weight$")
+_HEAD = re.compile(r"(^|\.)lm_head\.weight$")
 _PACKED = {"I32", "U32", "U8", "I8"}
 
 
@@ -49,6 +51,8 @@ class TensorCount:
     """Those of them that belong to one expert of many."""
     dtype: str
     """Type of most of the stored numbers, as safetensors names it."""
+    looked_up: int = 0
+    """Those of the input embedding where the output head has a matrix of its own: looked up, never multiplied."""
 
 
 def local_model_source(source: str) -> str:
@@ -127,7 +131,7 @@ def facts_of_folder(folder: Path, quantization: str = "", dtype: str = "") -> di
     own_dtype = text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype")
     stored = count.dtype if count else str(own_dtype or "")
     if count is None and (by_shapes := count_of_config(text)) is not None:
-        count = TensorCount(by_shapes.parameters, by_shapes.in_experts, stored)
+        count = TensorCount(by_shapes.parameters, by_shapes.in_experts, stored, by_shapes.looked_up)
     experts = next(
         (text[n] for n in ("num_experts", "num_local_experts", "n_routed_experts") if text.get(n)), None
     )
@@ -142,6 +146,7 @@ def facts_of_folder(folder: Path, quantization: str = "", dtype: str = "") -> di
         "architecture": (config.get("architectures") or [config.get("model_type")])[0],
         "parameters": count.parameters if count else None,
         "active_parameters": active_parameters(count, experts, used) if count else None,
+        "looked_up_parameters": (count.looked_up or None) if count else None,
         "dtype": own_dtype,
         "precision": precision_of(config, stored, quantization, dtype),
         "layers": text.get("num_hidden_layers"),
@@ -172,7 +177,8 @@ def count_parameters(folder: Path, config: dict[str, Any]) -> TensorCount | None
     Packed weights are counted by the bits that the config's quantisation gives each; scales and zero points are
     no parameters.
     """
-    parameters = experts = 0
+    parameters = experts = embedding = 0
+    has_head = False
     kinds: Counter[str] = Counter()
     for file in sorted(folder.glob("*.safetensors")):
         for name, tensor in _header(file).items():
@@ -183,7 +189,12 @@ def count_parameters(folder: Path, config: dict[str, Any]) -> TensorCount | None
             kinds[tensor["dtype"]] += count
             if re.search(r"\.experts?\.", name) or ".switch_mlp." in name:
                 experts += count
-    return TensorCount(parameters, experts, kinds.most_common(1)[0][0]) if parameters else None
+            embedding += count if _EMBEDDING.search(name) else 0
+            has_head = has_head or _HEAD.search(name) is not None
+    if not parameters:
+        return None
+    looked_up = embedding if has_head else 0
+    return TensorCount(parameters, experts, kinds.most_common(1)[0][0], looked_up)
 
 
 def _per_number(name: str, dtype: str, config: dict[str, Any]) -> int:

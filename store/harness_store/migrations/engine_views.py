@@ -93,9 +93,10 @@ def _flops(json: first_views.Json) -> str:
     """Floating-point operations of one query on a decoder-only transformer.
 
     2 N T + 2 L d T (T + 1), with T the tokens that were processed (prompt tokens that were not cached, and output
-    tokens), N the active parameters, L the layers and d = heads x head width: two operations per parameter and
-    token, and for each token at position p and layer 2 d p for its scores and 2 d p for the weighted sum, summed over
-    p = 1..T (Kaplan et al. 2020, arXiv:2001.08361, section 2.1, table 1). Cached tokens are looked at but not computed.
+    tokens), N the active parameters without an input embedding that is looked up only (the head having a matrix of
+    its own), L the layers and d = heads x head width: two operations per parameter and token, and for each token at
+    position p and layer 2 d p for its scores and 2 d p for the weighted sum, summed over p = 1..T (Kaplan et al. 2020,
+    arXiv:2001.08361, section 2.1, table 1). Cached tokens are looked at but not computed.
     The attention term is left out where L or d is not known; without N there is no value. MACs are half of it.
     """
     facts = "r.facts_json"
@@ -105,4 +106,5 @@ def _flops(json: first_views.Json) -> str:
     width = f"coalesce({json.numeral(facts, 'attention_width')}, {json.numeral(facts, 'embedding_length')})"
     pairs = f"({everything} * ({everything} + 1) - {cached} * ({cached} + 1))"
     attention = f"2.0 * {json.numeral(facts, 'layers')} * {width} * {pairs}"
-    return f"(2.0 * {_active(json)} * {tokens} + coalesce({attention}, 0.0))"
+    multiplied = f"({_active(json)} - coalesce({json.numeral(facts, 'looked_up_parameters')}, 0.0))"
+    return f"(2.0 * {multiplied} * {tokens} + coalesce({attention}, 0.0))"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
 
-def tiny_gguf(more: list[bytes] | None = None) -> bytes:
+def tiny_gguf(more: list[bytes] | None = None, tensors: Sequence[bytes] = ()) -> bytes:
     pairs = [
         *(more or []),
         text("general.architecture") + struct.pack("<I", 8) + text("toy"),
@@ -28,6 +29,7 @@ def tiny_gguf(more: list[bytes] | None = None) -> bytes:
     tensors = [
         text("a") + struct.pack("<IQQIQ", 2, 10, 20, 12, 0),
         text("b") + struct.pack("<IQIQ", 1, 7, 0, 64),
+        *tensors,
     ]
     return b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs + tensors)
 
@@ -43,6 +45,16 @@ def test_the_header_gives_the_facts_that_flops_and_precision_need(tmp_path: Path
     assert facts["layers"] == "3"
     assert facts["attention_kv_heads"] == "4"
     assert "context_trained" not in facts
+
+
+@pytest.mark.parametrize(("head", "looked_up"), [("output.weight", "40"), ("output_norm.weight", None)])
+def test_an_embedding_beside_a_head_of_its_own_is_looked_up_only(
+    tmp_path: Path, head: str, looked_up: str | None
+) -> None:
+    path = tmp_path / "toy.gguf"
+    tensors = [text(name) + struct.pack("<IQQIQ", 2, 8, 5, 12, 0) for name in ("token_embd.weight", head)]
+    path.write_bytes(tiny_gguf(tensors=tensors))
+    assert read_gguf(path).facts().get("looked_up_parameters") == looked_up
 
 
 def test_the_real_weights_are_read_right() -> None:

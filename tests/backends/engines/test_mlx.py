@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import httpx
 import numpy as np
 import pytest
 from harness_backends.engines.adapter import EngineDevice, EngineRequest, Sampling
-from harness_backends.engines.errors import EngineArgumentError, NotAModelError
+from harness_backends.engines.errors import EngineArgumentError, EngineStartError, NotAModelError
 from harness_backends.engines.mlx import MlxAdapter
 from harness_backends.engines.model_files import find_model_file
+from harness_backends.engines.process import EngineProcess
 from harness_backends.engines.prometheus import parse_gauges
 from harness_backends.engines.stream_client import StreamClient
 from harness_backends.models.folder import facts_of_folder
@@ -101,6 +104,28 @@ def test_mlx_answers_with_counts_and_no_cached_prompt_and_only_to_its_run(
             assert gauges["mlx:peak_memory_bytes"] > 134_515_008 * 2, "more than the weights"
 
     asyncio.run(run())
+
+
+@needs_mlx
+@needs_gguf
+def test_a_port_that_is_taken_meanwhile_is_told(folder: Path, tmp_path: Path) -> None:
+    async def failure(port: int) -> str:
+        plan = MlxAdapter().prepare(dataclasses.replace(engine_request({}, str(folder)), port=port))
+        engine = await EngineProcess.start(plan, tmp_path)
+        try:
+            with pytest.raises(EngineStartError) as failed:
+                await engine.wait_ready(60.0)
+        finally:
+            await engine.stop()
+        return str(failed.value)
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = asyncio.run(failure(port))
+    assert message.startswith("The engine did not start: it ended with exit code")
+    assert "Address already in use" in message
 
 
 @needs_mlx

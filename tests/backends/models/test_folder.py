@@ -35,6 +35,14 @@ def test_a_dense_model_whose_heads_are_wider_than_its_embedding(tmp_path: Path) 
     assert facts["precision"] == "bf16"
 
 
+@pytest.mark.parametrize(("head", "looked_up"), [({"lm_head.weight": ("BF16", [50, 8])}, "400"), ({}, None)])
+def test_an_embedding_beside_a_head_of_its_own_is_looked_up_only(
+    tmp_path: Path, head: dict[str, tuple[str, list[int]]], looked_up: str | None
+) -> None:
+    tensors = {"model.embed_tokens.weight": ("BF16", [50, 8]), "a.weight": ("BF16", [8, 8]), **head}
+    assert facts_of_folder(model(tmp_path / "m", {}, tensors)).get("looked_up_parameters") == looked_up
+
+
 def test_a_mixture_counts_what_one_token_meets(tmp_path: Path) -> None:
     config = {"num_experts": 8, "num_experts_per_tok": 2, "hidden_size": 16}
     tensors = {
