@@ -9,7 +9,7 @@ import sys
 import psutil
 
 from harness_backends.telemetry.apple_frames import Frame
-from harness_backends.telemetry.apple_stream import BACKOFF_S, STALL_S, PowermetricsStream
+from harness_backends.telemetry.apple_stream import BACKOFF_S, FIRST_FRAME_S, STALL_S, PowermetricsStream
 from harness_backends.telemetry.source import (
     NAN,
     Finding,
@@ -21,7 +21,6 @@ from harness_backends.telemetry.source import (
 )
 
 INTERVAL_MS = 200
-FIRST_FRAME_S = 10.0
 _SAMPLERS = ("cpu_power,gpu_power,ane_power,thermal", "cpu_power,gpu_power,thermal", "cpu_power,gpu_power")
 """Not every macOS knows every sampler, and an unknown one is refused: from the richest set to the plainest."""
 _ESTIMATE_NOTE = (

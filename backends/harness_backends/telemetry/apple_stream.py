@@ -19,7 +19,9 @@ BACKOFF_S = (1.0, 30.0)
 LARGEST_RESTARTS = 10
 """Restarts in a row without a single frame: 1 + 2 + 4 + 8 + 16 + 5 x 30 s is about 3 min of trying."""
 STALL_S = 5.0
-"""A child that is silent for so long, 25 of the usual intervals, is taken for dead."""
+"""A child that falls silent for so long, 25 of the usual intervals, is taken for dead."""
+FIRST_FRAME_S = 10.0
+"""So long a new child may take to its first frame: a busy machine is slow to start a program."""
 _WAKE_S = 0.2
 _KEPT_FRAMES = 10_000
 _KEPT_STDERR = 4000
@@ -138,7 +140,10 @@ class PowermetricsStream:
         cutter = FrameCutter()
         first_ns = 0
         descriptor = child.stdout.fileno()
-        while not self._stop.is_set() and time.monotonic() - self._last_heard_s < self._stall_s:
+        while not self._stop.is_set():
+            patience_s = self._stall_s if got_frames else max(self._stall_s, FIRST_FRAME_S)
+            if time.monotonic() - self._last_heard_s >= patience_s:
+                break
             if not select.select([descriptor], [], [], _WAKE_S)[0]:
                 continue
             data = os.read(descriptor, 1 << 17)
@@ -152,25 +157,29 @@ class PowermetricsStream:
         return got_frames
 
     def _deliver(self, cutter: FrameCutter, data: bytes, first_ns: int, now_ns: int) -> bool:
-        delivered = False
         try:
             pieces = cutter.feed(data)
         except BadFrameError:
             self.bad_frames += 1
             return False
+        frames: list[Frame] = []
         for piece in pieces:
             try:
-                frame = parse_frame(piece)
+                frames.append(parse_frame(piece))
             except BadFrameError:
                 self.bad_frames += 1
-                continue
-            timed = TimedFrame(frame, (first_ns + now_ns) // 2, (now_ns - first_ns + 1) // 2)
+        if not frames:
+            return False
+        # Of frames that one late read brought together, each had ended when the next one began.
+        ends_ns = [(first_ns + now_ns) // 2]
+        for later in reversed(frames[1:]):
+            ends_ns.append(ends_ns[-1] - later.elapsed_ns)
+        for frame, end_ns in zip(frames, reversed(ends_ns), strict=True):
             for queue in self._subscribers:
-                queue.append(timed)
-            delivered = True
-            self._last_heard_s = time.monotonic()
-            self._arrived.set()
-        return delivered
+                queue.append(TimedFrame(frame, end_ns, (now_ns - first_ns + 1) // 2))
+        self._last_heard_s = time.monotonic()
+        self._arrived.set()
+        return True
 
     def _read_stderr(self, child: subprocess.Popen[bytes]) -> None:
         if child.stderr is None:
