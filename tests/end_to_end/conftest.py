@@ -24,6 +24,19 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
     assert made.stop() == []
 
 
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    """Yield a coordinator with one agent that the tests of a file share; what they store must not meet."""
+    made = Harness(tmp_path_factory.mktemp("fleet"))
+    try:
+        made.start_coordinator()
+        made.start_agent()
+        yield made
+    finally:
+        left = made.stop()
+    assert left == []
+
+
 @pytest.fixture
 def measured_harness(tmp_path: Path) -> Iterator[Harness]:
     """Yield a harness whose agents find a powercap tree with one package, played in real time."""

