@@ -28,7 +28,7 @@ from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.judging_progress import JudgingProgress
 from harness_cli.output import format_option, print_rows
 from harness_cli.verdict_desk import VerdictDesk, verdict_desk
-from harness_cli.verdict_summary import SUMMARY_COLUMNS, SUMMARY_LABELS, summary_rows
+from harness_cli.verdict_summary import SUMMARY_COLUMNS, SUMMARY_LABELS, counted_rows, summary_rows
 
 CODE, JUDGE = "code", "judge"
 RECORD_EVERY = 5_000
@@ -111,7 +111,11 @@ def evaluate(
                 raise bad_input("--use takes one judge; make a majority first: harness judges majority JOB")
             count = desk.use(job, methods[0])
             click.echo(f"{count} verdicts by {methods[0]} are now the `correct` of job {job}.", err=True)
-        rows = summary_rows(desk.verdicts(job), methods)
+        rows = (
+            summary_rows(desk.verdicts(job), methods)
+            if method == JUDGE
+            else counted_rows(desk.counts(job, method))
+        )
     print_rows(
         rows,
         output_format,

@@ -12,7 +12,7 @@ from harness_analysis.evaluation.judge_client import KeptReply
 from harness_analysis.evaluation.judging import AnswerToJudge
 from harness_proto.v1 import jobs_pb2, verdicts_pb2, verdicts_pb2_grpc
 from harness_store.judgements import JudgementRow
-from harness_store.judging import JudgedJob, NewVerdict
+from harness_store.judging import JudgedJob, NewVerdict, VerdictCount
 
 from harness_cli.connection import CALL_TIMEOUT_S, verdicts_stub
 from harness_cli.failure import bad_input, unreachable
@@ -37,6 +37,10 @@ class VerdictDesk(Protocol):
 
     def verdicts(self, job_id: str) -> list[dict[str, Any]]:
         """Return every verdict of a job."""
+        ...
+
+    def counts(self, job_id: str, method: str) -> list[VerdictCount]:
+        """Return how a method judged, by model."""
         ...
 
     def record(self, job_id: str, method: str, verdicts: Sequence[NewVerdict]) -> int:
@@ -96,7 +100,14 @@ class StoreDesk:
         from harness_store import judging
 
         with self._store.read() as c:
-            return _answers(judging.answers_table(c, job_id))
+            return [
+                AnswerToJudge(
+                    task, attempt, query_id, model, query, messages, reference, response, repetition
+                )
+                for task, attempt, repetition, query_id, model, query, messages, reference, response in (
+                    judging.answer_rows(c, job_id)
+                )
+            ]
 
     def verdicts(self, job_id: str) -> list[dict[str, Any]]:
         """Return every verdict of a job."""
@@ -104,6 +115,13 @@ class StoreDesk:
 
         with self._store.read() as c:
             return judging.verdicts_table(c, job_id).to_pylist()
+
+    def counts(self, job_id: str, method: str) -> list[VerdictCount]:
+        """Return how a method judged, by model."""
+        from harness_store import judging
+
+        with self._store.read() as c:
+            return judging.verdict_counts(c, job_id, method)
 
     def record(self, job_id: str, method: str, verdicts: Sequence[NewVerdict]) -> int:
         """Store verdicts in one transaction; return how many were refused."""
@@ -156,6 +174,19 @@ class WireDesk:
         """Return every verdict of a job."""
         stream = self._stub.List(jobs_pb2.JobRequest(job_id=job_id), timeout=TABLE_TIMEOUT_S)
         return _table(stream).to_pylist()
+
+    def counts(self, job_id: str, method: str) -> list[VerdictCount]:
+        """Return how a method judged, by model; counted here, of all that the coordinator lists."""
+        by_model: dict[str, list[bool | None]] = {}
+        for verdict in self.verdicts(job_id):
+            if verdict["method"] == method:
+                by_model.setdefault(verdict["model_id"], []).append(verdict["correct"])
+        return [
+            VerdictCount(
+                method, model, len(said), sum(v is not None for v in said), sum(v is True for v in said)
+            )
+            for model, said in sorted(by_model.items())
+        ]
 
     def record(self, job_id: str, method: str, verdicts: Sequence[NewVerdict]) -> int:
         """Store verdicts in one transaction; return how many were refused."""

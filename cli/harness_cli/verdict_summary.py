@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from harness_analysis.evaluation.verdicts import position_bias
+from harness_analysis.evaluation.verdicts import PositionBias, position_bias
+from harness_store.judging import VerdictCount
 
 SUMMARY_COLUMNS = (
     "method",
@@ -38,19 +39,28 @@ def summary_rows(verdicts: Sequence[dict[str, Any]], methods: Collection[str]) -
     return [_summary(method, model, own) for (method, model), own in sorted(groups.items())]
 
 
+def counted_rows(counts: Sequence[VerdictCount]) -> list[dict[str, Any]]:
+    """Return the rows of methods that compare nothing in two orders."""
+    return [_row(count, position_bias([])) for count in counts]
+
+
 def _summary(method: str, model_id: str, verdicts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     decided = [v["correct"] for v in verdicts if v["correct"] is not None]
     details = [json.loads(v["detail"]) for v in verdicts if v["detail"] and method.startswith("judge:")]
     bias = position_bias([d["levels"] for d in details if "levels" in d])
+    return _row(VerdictCount(method, model_id, len(verdicts), len(decided), sum(decided)), bias)
+
+
+def _row(count: VerdictCount, bias: PositionBias) -> dict[str, Any]:
     measured = bias.both_orders > 0
     return {
-        "method": method,
-        "model_id": model_id,
-        "answers": len(verdicts),
-        "judged": len(decided),
-        "right": sum(decided),
-        "share_right": sum(decided) / len(decided) if decided else None,
-        "undecided": len(verdicts) - len(decided),
+        "method": count.method,
+        "model_id": count.model_id,
+        "answers": count.answers,
+        "judged": count.judged,
+        "right": count.right,
+        "share_right": count.right / count.judged if count.judged else None,
+        "undecided": count.answers - count.judged,
         "orders_disagree": bias.disagree if measured else None,
         "first_gains": bias.first_gains if measured else None,
         "second_gains": bias.second_gains if measured else None,

@@ -74,6 +74,18 @@ class JudgedJob:
     """Tasks with an answer that counts: what can be judged."""
 
 
+@dataclass(frozen=True, slots=True)
+class VerdictCount:
+    """How a method judged a model's answers in a job."""
+
+    method: str
+    model_id: str
+    answers: int
+    judged: int
+    """Those it decided on."""
+    right: int
+
+
 def judged_job(connection: Connection, job_id: str) -> JudgedJob:
     """Return how a job stands.
 
@@ -93,7 +105,12 @@ def judged_job(connection: Connection, job_id: str) -> JudgedJob:
 
 def answers_table(connection: Connection, job_id: str) -> pa.Table:
     """Return every answer of a job that counts, in the order of its expansion; columns are `ANSWERS_SCHEMA`."""
-    return _table(connection.execute(_ANSWERS, {"job": job_id}).all(), ANSWERS_SCHEMA)
+    return _table(answer_rows(connection, job_id), ANSWERS_SCHEMA)
+
+
+def answer_rows(connection: Connection, job_id: str) -> Sequence[Any]:
+    """Return the rows of `answers_table` as they come from the database: attributes are its columns."""
+    return connection.execute(_ANSWERS, {"job": job_id}).all()
 
 
 def verdicts_table(connection: Connection, job_id: str) -> pa.Table:
@@ -104,6 +121,12 @@ def verdicts_table(connection: Connection, job_id: str) -> pa.Table:
     """
     judged_job(connection, job_id)
     return _table(connection.execute(_VERDICTS, {"job": job_id}).all(), VERDICTS_SCHEMA)
+
+
+def verdict_counts(connection: Connection, job_id: str, method: str) -> list[VerdictCount]:
+    """Count a method's verdicts on the attempts of a job that count, by model; the database sums, no row travels."""
+    found = connection.execute(_COUNTS, {"job": job_id, "method": method})
+    return [VerdictCount(*row) for row in found]
 
 
 def record_verdicts(
@@ -180,6 +203,11 @@ _VERDICTS = text(
     "FROM tasks t JOIN jobs j ON j.job_id = t.job_id "
     "JOIN evaluations e ON e.task_id = t.task_id AND e.attempt = t.attempt "
     "WHERE t.job_id = :job AND t.state = 'done' ORDER BY e.method, t.ordinal"
+)
+_COUNTS = text(
+    "SELECT e.method, t.model_id, count(*), count(e.correct), sum(CASE WHEN e.correct THEN 1 ELSE 0 END) "
+    "FROM tasks t JOIN evaluations e ON e.task_id = t.task_id AND e.attempt = t.attempt AND e.method = :method "
+    "WHERE t.job_id = :job AND t.state = 'done' GROUP BY e.method, t.model_id ORDER BY e.method, t.model_id"
 )
 _METHODS = text(
     "SELECT e.method, count(*) FROM tasks t JOIN evaluations e ON e.task_id = t.task_id AND e.attempt = t.attempt "

@@ -73,6 +73,10 @@ def test_a_method_becomes_official_and_its_verdicts_the_results_correct(store: S
         assert len(rows) == 6
         assert {r["method"]: r["official"] for r in rows} == {"exact_match": False, "judge:a": True}
         assert rows[4]["reason"] == "it would not say"
+        # What the database sums up is what its rows say.
+        (count,) = judging.verdict_counts(c, job_id, "judge:a")
+        assert (count.model_id, count.answers, count.judged, count.right) == ("m0", 3, 2, 1)
+        assert judging.verdict_counts(c, job_id, "judge:b") == []
 
 
 def test_what_a_judge_said_is_kept_once(store: Store) -> None:

@@ -18,6 +18,9 @@ _NUMBER = re.compile(
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _MARKED = re.compile(r"(?:\banswer\s*(?:is|:|=)\s*:?|####)\s*([^\n]+)", re.IGNORECASE)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_BEFORE_NUMBER = re.compile(r"^[$€£\s]+")
+_AFTER_NUMBER = re.compile(r"[%\s.°]+$")
+_SIGN = re.compile(r"^[-−]?\s*[$€£]?")
 _CHOICE = re.compile(r"[A-J]")
 _CHOICES_IN_TEXT = (
     re.compile(r"^\W*([A-J])\W*$", re.IGNORECASE),
@@ -59,9 +62,10 @@ def normalised(text: str) -> str:
 
 def last_number(text: str) -> Decimal | None:
     """Return the value of the last number in a text: boxed or after #### where there is such, else anywhere."""
-    boxed = _BOXED.findall(text)
-    hashed = [part.strip().split("\n")[0] for part in text.rsplit("####", 1)[1:]]
-    for part in (*boxed[-1:], *hashed, text):
+    # Most texts have neither mark: to look for one is a tenth of searching for its pattern.
+    boxed = _BOXED.findall(text)[-1:] if "\\boxed{" in text else []
+    hashed = [part.strip().split("\n")[0] for part in text.rsplit("####", 1)[1:]] if "####" in text else []
+    for part in (*boxed, *hashed, text):
         found = _NUMBER.findall(part)
         if found:
             return _value(found[-1])
@@ -70,9 +74,11 @@ def last_number(text: str) -> Decimal | None:
 
 def number_of(text: str) -> Decimal | None:
     """Return the value of a text that is a number and nothing else, but for $, %, and thousands separators."""
-    bare = re.sub(r"^[$€£\s]+|[%\s.°]+$", "", text.strip().removeprefix("+"))
+    if text.isascii() and text.isdecimal():
+        return _value(text)
+    bare = _AFTER_NUMBER.sub("", _BEFORE_NUMBER.sub("", text.strip().removeprefix("+")))
     negative = bare.startswith(("-", "−"))
-    bare = re.sub(r"^[-−]?\s*[$€£]?", "", bare)
+    bare = _SIGN.sub("", bare)
     if not _NUMBER.fullmatch(bare):
         return None
     value = _value(bare)
