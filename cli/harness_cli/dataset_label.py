@@ -30,6 +30,9 @@ from harness_cli.row_progress import row_progress
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from harness_analysis.evaluation.judge_settings import JudgeSettings
+    from harness_analysis.evaluation.query_asks import Asked
+    from harness_analysis.evaluation.replies import OccupationReply
 
 MAX_REASONS = 20
 """Reasons of undecided rows that a report shows, the most frequent first."""
@@ -102,7 +105,7 @@ def label(
             table = spool.table()
             if judge_name is not None:
                 domains, report = _by_judge(
-                    table, judge_name, judges_file, budget_usd, coordinator, database_url
+                    name, table, judge_name, judges_file, budget_usd, coordinator, database_url
                 )
             else:
                 with embedding(True, embedding_model, cache or database_url) as cached:
@@ -138,6 +141,7 @@ def label(
 
 
 def _by_judge(
+    name: str,
     table: pa.Table,
     judge_name: str,
     judges_file: Path,
@@ -145,20 +149,50 @@ def _by_judge(
     coordinator: str,
     database_url: str | None,
 ) -> tuple[list[str | None], dict[str, Any]]:
-    from harness_analysis.evaluation.budget import Budget
     from harness_analysis.evaluation.judge_client import Answered
-    from harness_analysis.evaluation.prompts import question_text
-    from harness_analysis.evaluation.query_asks import ask_occupations
+    from harness_analysis.evaluation.prompts import occupation_prompt, question_text
+    from harness_analysis.evaluation.replies import OccupationReply
 
-    from harness_cli.query_judges import endpoint_judge, query_client, spending
+    from harness_cli.fleet_asking import FleetAsker, FleetReplies
+    from harness_cli.query_judges import judge_facts, query_judge
 
-    settings = endpoint_judge(judges_file, judge_name, budget_usd)
-    budget = Budget(budget_usd)
+    settings = query_judge(judges_file, judge_name, budget_usd)
     columns = (table.column(c).to_pylist() for c in ("text", "messages_json"))
     queries = [question_text(text, messages) for text, messages in zip(*columns, strict=True)]
+    made: list[FleetReplies[OccupationReply]] = []
+    asked: Asked[OccupationReply]
+    if settings.fleet is not None:
+        asker = FleetAsker(settings, f"dataset {name}", coordinator)
+        asked, replies = asker.ask_each([occupation_prompt(query) for query in queries], OccupationReply)
+        made.append(replies)
+        for note in replies.notes:
+            click.echo(note, err=True)
+    else:
+        asked = _by_endpoint(settings, queries, budget_usd, coordinator, database_url)
+    domains = [r.value.category if isinstance(r, Answered) else None for r in asked.replies]
+    report: dict[str, Any] = {
+        **judge_facts(settings, made),
+        "reasons": dict(list(asked.reasons.items())[:MAX_REASONS]),
+    }
+    return domains, report
+
+
+def _by_endpoint(
+    settings: JudgeSettings,
+    queries: Sequence[str],
+    budget_usd: float | None,
+    coordinator: str,
+    database_url: str | None,
+) -> Asked[OccupationReply]:
+    from harness_analysis.evaluation.budget import Budget
+    from harness_analysis.evaluation.query_asks import ask_occupations
+
+    from harness_cli.query_judges import query_client, spending
+
+    budget = Budget(budget_usd)
     with (
         query_client(settings, budget, coordinator, database_url) as client,
-        row_progress(table.num_rows) as progress,
+        row_progress(len(queries)) as progress,
     ):
         asked = ask_occupations(
             client,
@@ -174,13 +208,7 @@ def _by_judge(
             f"the budget of {budget_usd:g} USD is spent: {asked.left:,} rows are left and nothing was stored; the"
             " replies are kept, so the same command with a larger --budget goes on"
         )
-    domains = [r.value.category if isinstance(r, Answered) else None for r in asked.replies]
-    report: dict[str, Any] = {
-        "by": f"judge:{settings.name}",
-        "model": settings.model,
-        "reasons": dict(list(asked.reasons.items())[:MAX_REASONS]),
-    }
-    return domains, report
+    return asked
 
 
 def _by_classifier(

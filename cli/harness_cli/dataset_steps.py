@@ -80,7 +80,7 @@ def clean(
         from harness_analysis.datasets.spool import Spool
 
         asking = contextlib.ExitStack()
-        found = _query_judge(asking, judge, judges_file, budget_usd, coordinator, database_url)
+        found = _query_judge(asking, judge, judges_file, budget_usd, coordinator, database_url, name)
         steps = Steps(
             reference="reference" not in skip,
             max_characters=None if "length" in skip else max_characters,
@@ -224,6 +224,7 @@ def _query_judge(
     budget_usd: float | None,
     coordinator: str,
     database_url: str | None,
+    dataset: str,
 ) -> CleaningJudge | None:
     """Open the judge that `--judge` names, to be closed with the stack; None where none is named."""
     if name is None:
@@ -234,7 +235,9 @@ def _query_judge(
         from harness_analysis.datasets.judge import load_judge
 
         return CleaningJudge(name, load_judge(name))
-    return stack.enter_context(cleaning_judge(name, judges_file, budget_usd, coordinator, database_url))
+    return stack.enter_context(
+        cleaning_judge(name, judges_file, budget_usd, coordinator, database_url, dataset)
+    )
 
 
 def _sizes(parts: tuple[str, ...]) -> dict[str, float]:

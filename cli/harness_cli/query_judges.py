@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,27 +14,25 @@ from harness_analysis.evaluation.budget import Budget, BudgetSpentError
 from harness_analysis.evaluation.chat_endpoint import JudgeRefusedError
 from harness_analysis.evaluation.judge_client import JudgeClient, MissingKeyError
 from harness_analysis.evaluation.judge_settings import JudgeSettings
-from harness_analysis.evaluation.query_asks import EndpointQueryJudge
+from harness_analysis.evaluation.query_asks import Asked, AskingQueryJudge, endpoint_query_judge
+from harness_analysis.evaluation.replies import MalformedReply
 
 from harness_cli.evaluate import chosen_judges
-from harness_cli.failure import bad_input, unreachable, work_failed
+from harness_cli.failure import unreachable, work_failed
+from harness_cli.fleet_asking import FleetAsker, FleetReplies
 from harness_cli.verdict_desk import verdict_desk
 
 MAX_REASONS = 20
 """Reasons of undecided rows that a report shows."""
 
 
-def endpoint_judge(path: Path, name: str, budget_usd: float | None) -> JudgeSettings:
-    """Return a judge of the judges file that is an endpoint.
+def query_judge(path: Path, name: str, budget_usd: float | None) -> JudgeSettings:
+    """Return a judge of the judges file.
 
     Raises:
-        Failure: there is no such judge, it is a model of the fleet, or the budget cannot be kept.
+        Failure: there is no such judge, or the budget cannot be kept.
     """
     (settings,) = chosen_judges(path, [name], budget_usd)
-    if settings.fleet is not None:
-        raise bad_input(
-            f"{path}: judge {name} is a model of the fleet; queries are judged by endpoints, so give a `base_url`"
-        )
     return settings
 
 
@@ -61,25 +60,28 @@ class CleaningJudge:
     name: str
     judge: QueryJudge
     settings: JudgeSettings | None = None
-    """Of a judge behind an endpoint."""
+    """Of a judge of the judges file."""
     budget: Budget = field(default_factory=Budget)
+    made: list[FleetReplies[Any]] = field(default_factory=list[FleetReplies[Any]])
+    """What a model of the fleet did."""
 
     def about(self) -> dict[str, Any]:
         """Return what the report of the step adds."""
-        if not isinstance(self.judge, EndpointQueryJudge) or self.settings is None:
+        if not isinstance(self.judge, AskingQueryJudge) or self.settings is None:
             return {"by": self.name}
         return {
-            "by": f"judge:{self.name}",
-            "model": self.settings.model,
+            **judge_facts(self.settings, self.made),
             "undecided": sum(self.judge.undecided.values()),
             "undecided_reasons": dict(list(self.judge.undecided.items())[:MAX_REASONS]),
         }
 
     def notes(self) -> list[str]:
         """Return what asking cost, and how many queries stay because nobody decided on them."""
-        if not isinstance(self.judge, EndpointQueryJudge) or self.settings is None:
+        if not isinstance(self.judge, AskingQueryJudge) or self.settings is None:
             return []
-        notes = spending(self.settings, self.budget, self.judge.new_asks)
+        notes = [note for made in self.made for note in made.notes]
+        if self.settings.fleet is None:
+            notes += spending(self.settings, self.budget, self.judge.new_asks)
         if self.judge.undecided:
             count, first = sum(self.judge.undecided.values()), next(iter(self.judge.undecided))
             notes.append(f"{count:,} rows stay undecided and are kept; the first reason: {first}")
@@ -88,24 +90,45 @@ class CleaningJudge:
 
 @contextlib.contextmanager
 def cleaning_judge(
-    name: str, path: Path, budget_usd: float | None, coordinator: str, database_url: str | None
+    name: str, path: Path, budget_usd: float | None, coordinator: str, database_url: str | None, dataset: str
 ) -> Iterator[CleaningJudge]:
-    """Open a judge of the judges file for cleaning.
+    """Open a judge of the judges file for cleaning a dataset.
 
     Raises:
         Failure: as for `query_client`, and once the budget is spent.
     """
-    settings = endpoint_judge(path, name, budget_usd)
+    settings = query_judge(path, name, budget_usd)
+    if settings.fleet is not None:
+        # A bar of the cleaning is on the terminal already.
+        asker = FleetAsker(settings, f"dataset {dataset}", coordinator, lines=True)
+        made: list[FleetReplies[Any]] = []
+
+        def ask(prompts: Sequence[str]) -> Asked[MalformedReply]:
+            asked, replies = asker.ask_each(prompts, MalformedReply)
+            made.append(replies)
+            return asked
+
+        # One job for all of them: each would load the model anew.
+        yield CleaningJudge(name, AskingQueryJudge(ask, together=sys.maxsize), settings, made=made)
+        return
     budget = Budget(budget_usd)
     with query_client(settings, budget, coordinator, database_url) as client:
-        judge = EndpointQueryJudge(client, settings.concurrency)
         try:
-            yield CleaningJudge(name, judge, settings, budget)
+            yield CleaningJudge(name, endpoint_query_judge(client, settings.concurrency), settings, budget)
         except BudgetSpentError:
             raise work_failed(
                 f"the budget of {budget_usd:g} USD is spent before all rows were judged; nothing was stored, the"
                 " replies are kept, so the same command with a larger --budget goes on"
             ) from None
+
+
+def judge_facts(settings: JudgeSettings, made: Sequence[FleetReplies[Any]]) -> dict[str, Any]:
+    """Return who judged, for a report: an endpoint's model, or a model of the fleet and the jobs it judged in."""
+    by = {"by": f"judge:{settings.name}"}
+    if settings.fleet is None:
+        return {**by, "model": settings.model}
+    jobs = [job for replies in made for job in replies.jobs]
+    return {**by, "model": settings.fleet.model.get("id"), "judging_jobs": jobs}
 
 
 def spending(settings: JudgeSettings, budget: Budget, new_asks: int) -> list[str]:

@@ -14,15 +14,20 @@ from harness_cli.failure import work_failed
 from harness_cli.output import console, significant
 
 
-def watch_job(address: str, job_id: str) -> jobs_pb2.JobDetail:
+def watch_job(address: str, job_id: str, *, lines: bool = False) -> jobs_pb2.JobDetail:
     """Show a job's progress until it is over and return its last state.
+
+    Args:
+        address: the coordinator's.
+        job_id: whose progress.
+        lines: plain lines on a terminal too, for callers that show a bar themselves.
 
     Raises:
         Failure: the job failed, was cancelled, or has failed tasks (exit code 1).
     """
     with jobs_stub(address) as stub:
         updates = stub.WatchJob(jobs_pb2.JobRequest(job_id=job_id))
-        last = _show_bar(updates) if sys.stderr.isatty() else _show_lines(updates)
+        last = _show_bar(updates) if sys.stderr.isatty() and not lines else _show_lines(updates)
     if last is None:
         raise work_failed(f"the coordinator ended the watch of job {job_id} before saying anything")
     summary = last.summary

@@ -111,3 +111,49 @@ def test_a_judge_labels_through_the_coordinator_and_a_benchmark_comes_back(
     outcomes = pq.read_table(folder / "outcomes.parquet")
     assert outcomes.num_rows == 8
     assert set(outcomes.column("domain").to_pylist()) == {"Education instruction and library"}
+
+
+def test_a_model_of_the_fleet_labels_and_cleans_in_jobs_of_its_own(fleet: Harness, tmp_path: Path) -> None:
+    rows = [{"query": q, "reference": "1"} for q in ("Is a will valid?", "What is 1 + 1?", "What is 1 + 1?")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fleet.call("dataset", "import", "asked", str(tmp_path / "in.jsonl"), check=True)
+    judges = [
+        {
+            "name": name,
+            "fleet": {
+                "model": {
+                    "id": name, "engine": "stub", "device": "cpu",
+                    "engine_args": {"reply": reply, "burn": True, "first_token_s": 0.3},
+                },
+                "energy": "estimated-ok",
+                "baseline_s": 0.05,
+            },
+        }
+        for name, reply in (
+            ("sorter", '{"category": "Legal services"}'),
+            ("finder", '{"fault": "nonsensical"}'),
+            ("chatty", "Lovely."),
+        )
+    ]  # fmt: skip
+    (tmp_path / "judges.yaml").write_text(json.dumps({"judges": judges}))
+    file = ("--judges", str(tmp_path / "judges.yaml"))
+    label = ("dataset", "label", "asked", *file, "--judge")
+    before = {row["job"] for row in fleet.rows("jobs")}
+    labelled = json.loads(fleet.call(*label, "sorter", "--format", "json", check=True).stdout)
+    assert (labelled["domains"], labelled["undecided"]) == ({"Legal services": 3}, 0)
+    made = {row["job"]: row for row in fleet.rows("jobs") if row["job"] not in before}
+    assert list(made) == labelled["judging_jobs"]
+    (job,) = made.values()
+    # The two equal queries are one ask, and the asks have joules of their own.
+    assert (job["name"], int(job["tasks"]), job["joules"] > 0) == ("judge-sorter-of-dataset-asked", 2, True)
+    again = fleet.call(*label, "sorter", check=True)
+    assert "none of it is part of dataset asked" in again.stderr
+    assert len(fleet.rows("jobs")) == len(before) + 1, "the same asks are the job that is there"
+    clean = ("dataset", "clean", "asked", "--skip", "near", "--skip", "english", "--skip", "exact", *file)
+    nothing = fleet.call(*clean, "--judge", "finder")
+    assert (nothing.returncode, "the step `judge` leaves no row of 3" in nothing.stderr) == (2, True)
+    kept = json.loads(fleet.call(*clean, "--judge", "chatty", "--format", "json", check=True).stdout)
+    step = kept["steps"][-1]
+    assert (step["removed"], step["undecided"], len(step["judging_jobs"])) == (0, 3, 2)
+    capped = fleet.call(*label, "sorter", "--budget", "1")
+    assert (capped.returncode, "--budget caps endpoints only" in capped.stderr) == (2, True)

@@ -162,7 +162,11 @@ def _well_formed(table: pa.Table, progress: Callable[[int], None], judge: QueryJ
     stays = np.ones(table.num_rows, dtype=bool)
     reasons: dict[str, int] = {}
     at = 0
-    for batch in table.select(["text", "messages_json"]).to_batches(max_chunksize=JUDGED_TOGETHER):
+    together = max(1, int(getattr(judge, "together", JUDGED_TOGETHER)))
+    texts = table.select(["text", "messages_json"])
+    if together > JUDGED_TOGETHER:
+        texts = texts.combine_chunks()
+    for batch in texts.to_batches(max_chunksize=together):
         verdicts = list(judge(prompts(batch)))
         if len(verdicts) != batch.num_rows:
             raise DatasetError(f"the judge gave {len(verdicts)} verdicts on {batch.num_rows} queries")

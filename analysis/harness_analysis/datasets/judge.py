@@ -9,7 +9,8 @@ from typing import Any, Protocol, cast
 from harness_analysis.errors import DatasetError
 
 JUDGED_TOGETHER = 256
-"""Texts handed to a judge in one call; how many of them it asks about at once is its own business."""
+"""Texts handed to a judge in one call; how many of them it asks about at once is its own business. A judge for which
+each call is a job of its own names its own number as its attribute `together`."""
 
 
 class QueryJudge(Protocol):

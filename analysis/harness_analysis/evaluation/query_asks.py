@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
+from harness_analysis.datasets.judge import JUDGED_TOGETHER
 from harness_analysis.evaluation.budget import BudgetSpentError
 from harness_analysis.evaluation.judge_client import Answered, Undecided
 from harness_analysis.evaluation.judging import Judge
@@ -108,22 +109,23 @@ def ask_occupations(
 
 
 @dataclass
-class EndpointQueryJudge:
+class AskingQueryJudge:
     """A `harness_analysis.datasets.judge.QueryJudge` that asks a judge; a query without a usable reply stays.
 
     It raises BudgetSpentError once an ask could exceed the budget: half a cleaning is none.
     """
 
-    judge: Judge
-    concurrency: int = 1
+    ask: Callable[[Sequence[str]], Asked[MalformedReply]]
+    """Given prompts, returns the replies to them."""
+    together: int = JUDGED_TOGETHER
+    """Texts to hand over in one call."""
     undecided: dict[str, int] = field(default_factory=dict[str, int])
     """Why queries stay that nobody decided on, with their numbers."""
     new_asks: int = 0
 
     def __call__(self, prompts: Sequence[str], /) -> Sequence[str | None]:
         """Return for each prompt what is wrong with it, None where nothing is or no usable reply came."""
-        asks = [malformed_prompt(prompt) for prompt in prompts]
-        asked = ask_all(self.judge, asks, MalformedReply, form="malformed", concurrency=self.concurrency)
+        asked = self.ask([malformed_prompt(prompt) for prompt in prompts])
         self.new_asks += asked.new_asks
         if asked.left:
             raise BudgetSpentError
@@ -131,3 +133,10 @@ class EndpointQueryJudge:
             self.undecided[reason] = self.undecided.get(reason, 0) + count
         faults = [r.value.fault if isinstance(r, Answered) else "none" for r in asked.replies]
         return [None if fault == "none" else fault for fault in faults]
+
+
+def endpoint_query_judge(judge: Judge, concurrency: int = 1) -> AskingQueryJudge:
+    """Return a judge of queries that asks several at a time; see `ask_all`."""
+    return AskingQueryJudge(
+        lambda prompts: ask_all(judge, prompts, MalformedReply, form="malformed", concurrency=concurrency)
+    )
