@@ -37,7 +37,7 @@ def column_options(command: F) -> F:
             metavar="COLUMN",
             help="A list of choices, or one column each; repeats.",
         ),
-        click.option("--turns", type=click.Choice(("all", "first")), help="Of a conversation."),
+        click.option("--turns", type=click.Choice(("all", "first", "each")), help="Of a conversation."),
         click.option("--messages", metavar="COLUMN", help="A conversation: a list of {role, content}."),
         click.option(
             "--template", metavar="TEXT", help="The question made of columns: '{passage} {question}?'"

@@ -13,7 +13,7 @@ from harness_store.datasets import QueryRow
 
 from harness_analysis.datasets.choices import RowError
 from harness_analysis.datasets.hub import DEFAULT_SPLIT, read_hub
-from harness_analysis.datasets.mapped_row import map_record
+from harness_analysis.datasets.mapped_row import map_records
 from harness_analysis.datasets.mapping import Mapping
 from harness_analysis.datasets.records import Record, read_records
 from harness_analysis.errors import DatasetError
@@ -81,18 +81,21 @@ def import_batches(
             if limit is not None and report.rows_imported >= limit:
                 break
             report.rows_read += 1
+            place = record.place if len(sources) == 1 else f"{source} {record.place}"
             try:
-                row = _checked(record, mapping, report.rows_imported + 1, origin, require_reference)
-                where = seen.get(row.query_id)
-                if where is not None:
-                    raise RowError(mapping.id or "id", f"{row.query_id!r} is also at {where}")
+                found = _checked(record, mapping, report.rows_imported + 1, origin, require_reference)
+                for row in found:
+                    where = seen.get(row.query_id)
+                    if where is not None:
+                        raise RowError(mapping.id or "id", f"{row.query_id!r} is also at {where}")
             except RowError as error:
                 _skip(report, f"{source} {record.place}: {error}", on_error)
                 continue
-            seen[row.query_id] = record.place if len(sources) == 1 else f"{source} {record.place}"
-            report.rows_imported += 1
-            report.without_reference += row.reference is None
-            rows.append(row)
+            for row in found if limit is None else found[: limit - report.rows_imported]:
+                seen[row.query_id] = place
+                report.rows_imported += 1
+                report.without_reference += row.reference is None
+                rows.append(row)
             if len(rows) >= BATCH_ROWS:
                 yield as_batch(rows)
                 progress(len(rows))
@@ -125,13 +128,15 @@ def _records(source: str, mapping: Mapping, hub_split: str) -> Iterator[Record]:
     return read_records(Path(source), needed, keep=keep)
 
 
-def _checked(record: Record, mapping: Mapping, number: int, origin: str, require_reference: bool) -> QueryRow:
+def _checked(
+    record: Record, mapping: Mapping, number: int, origin: str, require_reference: bool
+) -> list[QueryRow]:
     if record.error:
         raise _LineError(record.error)
-    row = map_record(mapping, record.fields, number=number, origin=origin)
-    if require_reference and row.reference is None:
+    rows = map_records(mapping, record.fields, number=number, origin=origin)
+    if require_reference and any(row.reference is None for row in rows):
         raise RowError(mapping.reference or "reference", "is empty")
-    return row
+    return rows
 
 
 class _LineError(RowError):

@@ -16,6 +16,9 @@ from harness_analysis.datasets.mapping import Mapping, nearest
 MAX_QUERY_CHARACTERS = 1_000_000
 """A query above this is a mistake in the file: the longest context windows hold about as much."""
 
+EXTRA = "extra"
+"""The column of an export that holds all kept columns as one JSON text."""
+
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.]*)\}")
@@ -24,7 +27,40 @@ _YES, _NO = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 _ABSENT = object()
 
 
-def map_record(mapping: Mapping, record: AnyMapping[str, Any], *, number: int, origin: str) -> QueryRow:
+def map_records(
+    mapping: Mapping, record: AnyMapping[str, Any], *, number: int, origin: str
+) -> list[QueryRow]:
+    """Return a record as queries: one, or with `turns: each` one for each turn of the user; see `map_record`."""
+    if mapping.turns != "each":
+        return [map_record(mapping, record, number=number, origin=origin)]
+    turns = conversation(mapping, record)
+    ends = [at for at, turn in enumerate(turns) if turn["role"] == "user"]
+    return [
+        map_record(mapping, record, number=number + before, origin=origin, asked=turns[: end + 1])
+        for before, end in enumerate(ends)
+    ]
+
+
+def conversation(mapping: Mapping, record: AnyMapping[str, Any]) -> list[dict[str, str]]:
+    """Return the turns of a record up to the last one of the user.
+
+    Raises:
+        RowError: there are none, or they are no conversation.
+    """
+    turns = _conversation(mapping, _Fields(mapping, record))
+    if turns is None:
+        raise RowError(mapping.messages or "messages", "is empty")
+    return turns
+
+
+def map_record(
+    mapping: Mapping,
+    record: AnyMapping[str, Any],
+    *,
+    number: int,
+    origin: str,
+    asked: list[dict[str, str]] | None = None,
+) -> QueryRow:
     """Return a record as a query.
 
     Args:
@@ -32,13 +68,16 @@ def map_record(mapping: Mapping, record: AnyMapping[str, Any], *, number: int, o
         record: one record of a file.
         number: of the query in its dataset, from 1; its ordinal and, where the file has no ids, its id.
         origin: name of the set, unless the mapping or the record has one.
+        asked: the first turns of its conversation, up to the one that is asked; by default as the mapping says.
 
     Raises:
         RowError: a column is missing, empty or of the wrong kind.
     """
     fields = _Fields(mapping, record)
     origin = fields.text(mapping.origin_column) or mapping.origin or origin
-    messages = _conversation(mapping, fields)
+    messages = asked or _conversation(mapping, fields)
+    # A column of the file may count all turns of the conversation: of one turn, its own number is kept instead.
+    own_turn = sum(turn["role"] == "user" for turn in messages or ()) if mapping.turns != "all" else 0
     question = _question(mapping, fields, messages)
     choices = _choices(mapping, fields, question)
     if messages is not None and len(messages) > 1 and (choices is not None or mapping.instruction):
@@ -59,14 +98,15 @@ def map_record(mapping: Mapping, record: AnyMapping[str, Any], *, number: int, o
         raise RowError(
             column or "template", f"has {len(whole):,} characters; at most {MAX_QUERY_CHARACTERS:,} are taken"
         )
+    named = fields.text(mapping.id)
     return QueryRow(
-        query_id=fields.text(mapping.id) or f"{origin}-{number}",
+        query_id=(f"{named}-{own_turn}" if asked else named) if named else f"{origin}-{number}",
         ordinal=number - 1,
         text=text,
         messages_json=messages_json,
         reference=reference,
         domain=fields.text(mapping.domain),
-        extra_json=fields.extra(),
+        extra_json=fields.kept_json({"turn": own_turn} if own_turn else {}),
         origin=origin,
         licence=fields.text(mapping.licence_column) or mapping.licence,
         content_hash=content_hash(whole),
@@ -111,16 +151,28 @@ class _Fields:
             raise RowError(path or "", f"must be a text, not {type(value).__name__}")
         return encodable(str(value).strip()) or None
 
-    def extra(self) -> str | None:
-        """Return the columns that are kept beside the query, as JSON."""
+    def kept_json(self, more: AnyMapping[str, Any]) -> str | None:
+        """Return the columns that are kept beside the query, and some more, as JSON."""
         keep = self._mapping.keep
         if keep is None:
             used = {path.partition(".")[0] for path in self._mapping.columns()}
             kept = {name: value for name, value in self._record.items() if name not in used}
         else:
             kept = {name: self._record[name] for name in keep if name in self._record}
-        kept = {name: value for name, value in kept.items() if value is not None}
+        kept = {name: value for name, value in {**_unpacked(kept), **more}.items() if value is not None}
         return encodable(json.dumps(kept, default=str, ensure_ascii=False)) if kept else None
+
+
+def _unpacked(kept: dict[str, Any]) -> dict[str, Any]:
+    """Return kept columns with those that a CSV, Parquet or Arrow export put into its one column `extra`."""
+    packed = kept.get(EXTRA)
+    if not isinstance(packed, str) or not packed.startswith("{"):
+        return kept
+    try:
+        inside: dict[str, Any] = json.loads(packed)
+    except json.JSONDecodeError:
+        return kept
+    return {**{name: value for name, value in kept.items() if name != EXTRA}, **inside}
 
 
 def _inside(value: Any, part: str) -> Any:

@@ -34,8 +34,9 @@ class Mapping(BaseModel):
     """The question made of several columns: `{passage}\\n\\n{question}`."""
     messages: str | None = None
     """Column with a conversation: a list of {role, content}."""
-    turns: Literal["all", "first"] = "all"
-    """Of a conversation: all up to its last user turn, or its first user turn alone."""
+    turns: Literal["all", "first", "each"] = "all"
+    """Of a conversation: all up to its last user turn, its first user turn alone, or each user turn as a query of its
+    own with all that was said before it."""
     choices: str | list[str] | None = None
     """Column with the choices (a list of texts, or {text, label}), or one column for each choice."""
     shuffle: bool = False
@@ -75,6 +76,12 @@ class Mapping(BaseModel):
             raise ValueError(f"`answer: {self.answer}` needs `choices`")
         if self.shuffle and self.answer != "choice":
             raise ValueError("`shuffle` needs `answer: choice`, the text of the right one")
+        if self.turns == "each" and self.messages is None:
+            raise ValueError("`turns: each` needs `messages`, the column with the conversation")
+        if self.turns == "each" and (self.query is not None or self.reference is not None):
+            raise ValueError(
+                "`turns: each` asks every turn; a `query` or a `reference` belongs to one of them"
+            )
         return self
 
     def columns(self) -> list[str]:

@@ -23,7 +23,14 @@ ROWS = [
         "origin": "o",
         "licence": "MIT",
     },
-    {"id": "b", "query": 'A "quoted"\nquestion', "origin": "o", "licence": "MIT"},
+    {
+        "id": "b",
+        "query": 'A "quoted"\nquestion',
+        "origin": "o",
+        "licence": "MIT",
+        "level": 3,
+        "tags": ["a", {"b": None}],
+    },
 ]
 
 
@@ -55,8 +62,8 @@ def test_what_is_exported_is_imported_as_the_same_rows(tmp_path: Path, kind: str
     else:
         assert export_rows(batches, path) == 3
     again, report = _read(path)
-    keys = [k for k in rows[0] if k != "extra_json"]
-    assert [{k: r[k] for k in keys} for r in again] == [{k: r[k] for k in keys} for r in rows]
+    assert json.loads(rows[1]["extra_json"]) == {"level": 3, "tags": ["a", {"b": None}]}
+    assert again == rows
     assert report.rows_imported == 3
     assert not (tmp_path / f"{path.name}.partial").exists()
 
@@ -139,3 +146,18 @@ def _schema() -> pa.Schema:
     from harness_store.dataset_tables import ROWS_SCHEMA
 
     return ROWS_SCHEMA
+
+
+def test_turns_of_conversations_are_counted_and_cut_as_rows(tmp_path: Path) -> None:
+    def talk(number: int, *said: str) -> dict[str, Any]:
+        turns = [{"role": "user", "content": text, "turn_identifier": number} for text in said]
+        return {"conversation": turns, "conversation_hash": f"c{number}", "turn": len(said)}
+
+    path = _write(
+        tmp_path / "talks.jsonl", [talk(1, "a", "b"), talk(2, "c", " "), talk(1, "d"), talk(3, "e", "f")]
+    )
+    rows, report = _read(path, load_mapping("wildchat_turns"), on_error="skip", limit=3)
+    assert [row["query_id"] for row in rows] == ["1-1", "1-2", "3-1"]
+    assert (report.rows_read, report.rows_imported, report.rows_skipped) == (4, 3, 2)
+    assert "line 2: `conversation` is empty" in report.skipped[0]
+    assert "line 3: `conversation.0.turn_identifier` '1-1' is also at line 1" in report.skipped[1]

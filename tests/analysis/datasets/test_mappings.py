@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from harness_analysis.datasets.choices import RowError
 from harness_analysis.datasets.importing import ImportReport, import_batches
-from harness_analysis.datasets.mapped_row import map_record
+from harness_analysis.datasets.mapped_row import map_record, map_records
 from harness_analysis.datasets.mapping import Mapping, adapted, load_mapping, shipped_mappings
 from harness_analysis.errors import DatasetError
 from harness_store.verdicts.exact_match import exact_match
@@ -60,7 +60,7 @@ def test_each_set_s_rows_become_queries(name: str) -> None:
 
 
 def test_every_shipped_mapping_is_tried_here() -> None:
-    assert set(shipped_mappings()) == {*ROWS, "sciq"}
+    assert set(shipped_mappings()) == {*ROWS, "sciq", "wildchat_turns"}
 
 
 def test_choices_stand_lettered_below_the_question() -> None:
@@ -91,6 +91,29 @@ def test_a_conversation_keeps_its_turns_up_to_the_last_of_the_user() -> None:
     assert (row.text, row.query_id) == ("A poem, please", "17")
     first = map_record(adapted(mapping, {"turns": "first"}), ROWS["wildchat"][0], number=1, origin="f")
     assert (first.text, first.messages_json) == ("Hi", None)
+
+
+def test_each_turn_of_a_conversation_becomes_a_query_with_what_was_said_before() -> None:
+    record = {"conversation": TALK, "conversation_hash": "c1", "turn": 2, "model": "gpt-4"}
+    rows = map_records(load_mapping("wildchat_turns"), record, number=5, origin="f")
+    assert [(row.query_id, row.ordinal, row.text) for row in rows] == [
+        ("17-1", 4, "Hi"),
+        ("17-2", 5, "A poem, please"),
+    ]
+    assert rows[0].messages_json is None, "a first turn is asked like any text"
+    assert [m["content"] for m in json.loads(rows[1].messages_json or "")] == [
+        "Hi",
+        "Hello!",
+        "A poem, please",
+    ]
+    # WildChat's `turn` counts the conversation's: here each row has its own.
+    assert [json.loads(row.extra_json or "")["turn"] for row in rows] == [1, 2]
+    with pytest.raises(RowError, match="`conversation` is empty"):
+        map_records(load_mapping("wildchat_turns"), {"conversation": None}, number=1, origin="f")
+    with pytest.raises(DatasetError, match="a `reference` belongs to one of them"):
+        adapted(load_mapping("wildchat_turns"), {"reference": "model"})
+    with pytest.raises(DatasetError, match="`turns: each` needs `messages`"):
+        adapted(Mapping(query="q"), {"turns": "each"})
 
 
 @pytest.mark.parametrize(
