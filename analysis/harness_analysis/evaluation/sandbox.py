@@ -30,7 +30,27 @@ UIDS = range(61_184, 65_520)
 _CHILD = Path(__file__).with_name("sandbox_child.py")
 _BLOCK = re.compile(r"```(?:python|py|python3)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _NAMESPACES = ("--net", "--ipc", "--pid", "--fork", "--kill-child")
-_PROBE = ("import math, json, socket, threading, hashlib", "assert math.floor(1.5) == 1")
+_PROBE = (
+    "import math, json, socket, threading, hashlib, os",
+    """
+assert math.floor(1.5) == 1
+try:
+    bytearray({memory_bytes})
+except MemoryError:
+    pass
+else:
+    raise SystemExit("memory is not limited")
+try:
+    child = os.fork()
+except OSError:
+    pass
+else:
+    if not child:
+        os._exit(0)
+    raise SystemExit("the number of processes is not limited")
+""",
+)
+"""Limits that some systems accept and do not keep; the other two end the process by a signal wherever they exist."""
 _SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 _WAYS = (("unshare", *_NAMESPACES), ("unshare", "--user", "--map-current-user", *_NAMESPACES))
 
@@ -81,18 +101,25 @@ def sandbox_report() -> SandboxReport:
     """Try what this machine allows, once, by running a program in it.
 
     Raises:
-        NoSandboxError: as root, no interpreter can be read by a user without rights.
+        NoSandboxError: as root, no interpreter can be read by a user without rights; or a limit does not hold.
     """
+    limits = Limits()
+    probe = (_PROBE[0], _PROBE[1].format(memory_bytes=2 * limits.memory_bytes))
+    why = "no interpreter that others may read"
     unshare = shutil.which("unshare")
     ways = [*(_WAYS if unshare else ()), ()]
     # An interpreter in root's home cannot be read once root's rights are given up; the system's can.
     interpreters = dict.fromkeys((sys.executable, *_SYSTEM_PYTHONS))
     for way in ways:
         for interpreter in interpreters:
-            if Path(interpreter).exists() and _run(*_PROBE, Limits(), (*way, interpreter)).passed:
+            if not Path(interpreter).exists():
+                continue
+            tried = _run(*probe, limits, (*way, interpreter))
+            if tried.passed:
                 return _report(way, interpreter, bool(unshare))
+            why = tried.reason if tried.reason.endswith("is not limited") else why
     raise NoSandboxError(
-        "code that a model wrote cannot be run here with less than your rights (no interpreter that others may read);"
+        f"code that a model wrote cannot be run here with less than your rights and within limits ({why});"
         " run this command as a user without rights, or install the system's python3"
     )
 
