@@ -139,8 +139,10 @@ def record_verdicts(
     """
     counted: set[tuple[str, int]] = set()
     for chunk in chunks([v.task_id for v in verdicts], CHUNK_IDS):
-        found = connection.execute(_COUNTED, {"b_job": job_id, "b_ids": chunk}).all()
-        counted.update((row.task_id, row.attempt) for row in found)
+        # Compared here: a planner that sees the job in the condition reads all its tasks for each chunk of ids.
+        for task_id, attempt, of_job, state in connection.execute(_COUNTED, {"b_ids": chunk}):
+            if of_job == job_id and state == "done":
+                counted.add((task_id, attempt))
     rows = [
         (
             v.task_id,
@@ -214,14 +216,9 @@ _METHODS = text(
     "WHERE t.job_id = :job GROUP BY e.method"
 )
 _COUNTED = (
-    select(Task.task_id, Task.attempt)
+    select(Task.task_id, Task.attempt, Task.job_id, Task.state)
     .join(Generation, (Generation.task_id == Task.task_id) & (Generation.attempt == Task.attempt))
-    .where(
-        Task.task_id.in_(bindparam("b_ids", expanding=True)),
-        Task.job_id == bindparam("b_job"),
-        Task.state == "done",
-        Generation.counted,
-    )
+    .where(Task.task_id.in_(bindparam("b_ids", expanding=True)), Generation.counted)
 )
 _COLUMNS = tuple(column.name for column in table_of(Evaluation).columns)
 _REPLACED = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:])
