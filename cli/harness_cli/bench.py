@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +17,9 @@ from harness_cli.failure import bad_input
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows
 from harness_cli.row_progress import row_progress
+
+if TYPE_CHECKING:
+    from harness_analysis.publishing.source import BenchmarkSource
 
 
 @click.group()
@@ -36,28 +41,24 @@ def import_() -> None:
     "--job", "jobs", multiple=True, metavar="ID", help="A job that is over, with its queries; repeats."
 )
 @format_option
+@coordinator_option
 @database_option
 def export_bench(
     output: Path,
     datasets: tuple[str, ...],
     jobs: tuple[str, ...],
     output_format: str,
+    coordinator: str,
     database_url: str | None,
 ) -> None:
     """Write queries, verdicts and telemetry as Parquet, with a data card and a manifest of hashes.
 
-    It reads the database itself: answers and telemetry of whole jobs do not travel through a coordinator.
+    The tables of whole jobs come from the coordinator, or with --db URL from that database; the folder is the same.
     """
-    if not database_url:
-        raise bad_input(
-            "name the database with --db URL (or HARNESS_DB); a coordinator is not asked for this"
-        )
-    with plain_failures():
-        from harness_analysis import connect
+    with plain_failures(), _source(database_url, coordinator) as source, row_progress() as progress:
         from harness_analysis.publishing.writing import write_benchmark
 
-        with connect(database_url) as reader, row_progress() as progress:
-            manifest = write_benchmark(reader, output, datasets=datasets, jobs=jobs, progress=progress)
+        manifest = write_benchmark(source, output, datasets=datasets, jobs=jobs, progress=progress)
     print_rows(
         [
             {"file": f.path, "rows": f.rows, "bytes": f.size_bytes, "sha256": f.sha256[:12]}
@@ -69,6 +70,21 @@ def export_bench(
         click.echo(
             f"{output}: {len(manifest.datasets)} datasets, {len(manifest.jobs)} jobs; read {output}/README.md"
         )
+
+
+@contextlib.contextmanager
+def _source(database_url: str | None, coordinator: str) -> Iterator[BenchmarkSource]:
+    if not database_url:
+        from harness_cli.bench_access import coordinator_source
+
+        with coordinator_source(coordinator) as source:
+            yield source
+        return
+    from harness_analysis import connect
+    from harness_analysis.publishing.source import StoreSource
+
+    with connect(database_url) as reader:
+        yield StoreSource(reader)
 
 
 @import_.command("bench")

@@ -153,19 +153,17 @@ class _AtCoordinator:
 
     def listed(self) -> list[DatasetRow]:
         reply = self._stub.List(datasets_pb2.ListDatasetsRequest(), timeout=CALL_TIMEOUT_S)
-        return [_row(message) for message in reply.datasets]
+        return [dataset_row(message) for message in reply.datasets]
 
     def shown(self, name: str) -> Shown:
         detail = self._stub.Show(datasets_pb2.DatasetRequest(name=name), timeout=CALL_TIMEOUT_S)
         more = {key: getattr(detail, key) for key in ("mapping_json", "report_json") if detail.HasField(key)}
-        return Shown(_row(detail.summary, **more), dict(detail.children))
+        return Shown(dataset_row(detail.summary, **more), dict(detail.children))
 
     def batches(self, name: str) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        chunks = self._stub.Rows(datasets_pb2.DatasetRequest(name=name), timeout=IMPORT_TIMEOUT_S)
-        with pa.ipc.open_stream(pa.PythonFile(_ChunkReader(chunks), mode="r")) as reader:
-            yield from reader
+        yield from read_batches(
+            self._stub.Rows(datasets_pb2.DatasetRequest(name=name), timeout=IMPORT_TIMEOUT_S)
+        )
 
     def stored(self, new: NewDataset, spool: Spool, row_count: int) -> Imported:
         from harness_store.datasets import Imported
@@ -182,10 +180,18 @@ class _AtCoordinator:
             yield datasets_pb2.ImportDatasetRequest(commit=commit)
 
         reply = self._stub.Import(messages(), timeout=IMPORT_TIMEOUT_S)
-        return Imported(_row(reply.dataset), reply.is_new)
+        return Imported(dataset_row(reply.dataset), reply.is_new)
 
     def dropped(self, name: str) -> DatasetRow:
-        return _row(self._stub.Drop(datasets_pb2.DatasetRequest(name=name), timeout=IMPORT_TIMEOUT_S))
+        return dataset_row(self._stub.Drop(datasets_pb2.DatasetRequest(name=name), timeout=IMPORT_TIMEOUT_S))
+
+
+def read_batches(chunks: Any) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of an Arrow IPC stream that arrives in chunks."""
+    import pyarrow as pa
+
+    with pa.ipc.open_stream(pa.PythonFile(_ChunkReader(chunks), mode="r")) as reader:
+        yield from reader
 
 
 class _ChunkReader:
@@ -217,15 +223,16 @@ class _ChunkReader:
         self.closed = True
 
 
-def _row(message: datasets_pb2.DatasetSummary, **more: str) -> DatasetRow:
+def dataset_row(message: datasets_pb2.DatasetSummary, **more: str) -> DatasetRow:
+    """Return a dataset as it travelled."""
     from harness_store.datasets import DatasetRow
 
     def given(name: str) -> str | None:
         return getattr(message, name) if message.HasField(name) else None
 
     return DatasetRow(
-        dataset_id="",
-        name=message.name,
+        dataset_id=message.dataset_id,
+        name=message.name or None,
         origin=message.origin,
         content_hash=message.content_hash,
         row_count=message.row_count,

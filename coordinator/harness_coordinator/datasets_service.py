@@ -95,12 +95,12 @@ class DatasetsService(datasets_pb2_grpc.DatasetsServicer):
         """Return a dataset with its mapping and report."""
 
         def read(connection: Any) -> datasets_pb2.DatasetDetail:
-            row = datasets.find_dataset(connection, request.name)
+            row = _asked(connection, request)
             return datasets_pb2.DatasetDetail(
                 summary=summary(row),
                 mapping_json=row.mapping_json,
                 report_json=row.report_json,
-                children=dataset_tables.children(connection, request.name),
+                children=dataset_tables.children(connection, row.name) if row.name else {},
             )
 
         return await self._refusing(context, self._read(read))
@@ -109,7 +109,7 @@ class DatasetsService(datasets_pb2_grpc.DatasetsServicer):
         self, request: datasets_pb2.DatasetRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[jobs_pb2.TableChunk]:
         """Yield a dataset's rows as one Arrow IPC stream; each batch is read by itself, so no transaction lasts."""
-        row = await self._refusing(context, self._read(lambda c: datasets.find_dataset(c, request.name)))
+        row = await self._refusing(context, self._read(lambda c: _asked(c, request)))
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, dataset_tables.ROWS_SCHEMA) as writer:
             first = 0
@@ -121,7 +121,7 @@ class DatasetsService(datasets_pb2_grpc.DatasetsServicer):
                 batch = await self._refusing(context, self._read(read))
                 if not batch.num_rows:
                     await context.abort(
-                        grpc.StatusCode.ABORTED, f"{request.name!r} was dropped while it was read"
+                        grpc.StatusCode.ABORTED, f"{row.name!r} was dropped while it was read"
                     )
                 writer.write_batch(batch)
                 first += batch.num_rows
@@ -183,7 +183,15 @@ def summary(row: datasets.DatasetRow) -> datasets_pb2.DatasetSummary:
         licence=row.licence,
         parent=row.parent,
         owner=row.owner,
+        dataset_id=row.dataset_id,
     )
+
+
+def _asked(connection: Any, request: datasets_pb2.DatasetRequest) -> datasets.DatasetRow:
+    """Return the dataset of a request, by its id where one is given."""
+    if request.dataset_id:
+        return datasets.dataset_of_id(connection, request.dataset_id)
+    return datasets.find_dataset(connection, request.name)
 
 
 def _new_dataset(

@@ -102,15 +102,27 @@ def test_a_judge_labels_through_the_coordinator_and_a_benchmark_comes_back(
     job_id = fleet.submit(write_job(tmp_path, baseline_s=0.05, dataset={"name": "talk-labelled"}))
     assert fleet.wait_until_over(job_id)["summary"]["state"] == "done"
     folder = tmp_path / "bench"
-    published = ("export", "bench", "-o", str(folder), "--job", job_id, "--db", fleet.database)
-    fleet.call(*published, check=True)
+    unnamed = fleet.submit(write_job(tmp_path, baseline_s=0.05, queries=2))
+    assert fleet.wait_until_over(unnamed)["summary"]["state"] == "done"
+    published = ("--dataset", "talk", "--job", job_id, "--job", unnamed)
+    fleet.call("export", "bench", "-o", str(folder), *published, check=True)
+    beside = tmp_path / "beside"
+    fleet.call("export", "bench", "-o", str(beside), *published, "--db", fleet.database, check=True)
+    # What comes from a coordinator is, byte for byte, what comes from its database.
+    assert (folder / "manifest.json").read_text() == (beside / "manifest.json").read_text()
+    for wrong, said in (
+        (("--job", "nojob"), "there is no job"),
+        (("--dataset", "no"), "no dataset is named"),
+    ):
+        refused = fleet.call("export", "bench", "-o", str(tmp_path / "none"), *wrong)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+    assert not (tmp_path / "none").exists()
     rows = json.loads(fleet.call("import", "bench", str(folder), "--format", "json", check=True).stdout)
-    assert [(row["dataset"], row["rows"], row["stored"]) for row in rows] == [
-        ("talk-labelled", 8, "was there")
-    ]
+    assert [(row["rows"], row["stored"]) for row in rows] == [(8, "was there"), (8, "was there"), (2, "new")]
+    assert [row["dataset"] for row in rows][:2] == ["talk", "talk-labelled"]
     outcomes = pq.read_table(folder / "outcomes.parquet")
-    assert outcomes.num_rows == 8
-    assert set(outcomes.column("domain").to_pylist()) == {"Education instruction and library"}
+    assert outcomes.num_rows == 8 + 2
+    assert set(outcomes.column("domain").to_pylist()[:8]) == {"Education instruction and library"}
 
 
 def test_a_model_of_the_fleet_labels_and_cleans_in_jobs_of_its_own(fleet: Harness, tmp_path: Path) -> None:

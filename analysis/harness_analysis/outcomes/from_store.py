@@ -38,12 +38,12 @@ def answers_in_store(reader: StoreReader, job: str | None = None) -> pa.Table:
     condition = "" if job is None else "AND v.job = :job"
     with reader.store.read() as connection:
         found = connection.execute(text(_ANSWERS.format(job=condition)), {"job": job} if job else {})
-        rows = [_row(dict(row)) for row in found.mappings()]
+        rows = [with_conversation(dict(row)) for row in found.mappings()]
     return pa.Table.from_pylist(rows, schema=OUTCOMES_SCHEMA)
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer with what its query's other columns say of a conversation."""
+def with_conversation(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with what its query's other columns, its `extra_json`, say of a conversation."""
     read: Any = json.loads(row.pop("extra_json") or "{}")
     extra: dict[str, Any] = read if isinstance(read, dict) else {}
     named = [extra[key] for key in CONVERSATION_NAMES if extra.get(key)]

@@ -6,22 +6,18 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness_store.dataset_tables import ROWS_SCHEMA, row_batch
-from harness_store.datasets import DatasetRow, dataset_of_id, find_dataset
-from harness_store.errors import UnknownDatasetError, UnknownJobError
-from harness_store.judging import VERDICTS_SCHEMA, judged_job, verdicts_table
-from harness_store.models import Job
-from harness_store.results import RESULTS_SCHEMA, result_batches
-from sqlalchemy import Connection, select
+from harness_store.dataset_tables import ROWS_SCHEMA
+from harness_store.datasets import DatasetRow
+from harness_store.judging import VERDICTS_SCHEMA
+from harness_store.results import RESULTS_SCHEMA
 
 from harness_analysis.errors import PublishingError
-from harness_analysis.outcomes.from_store import answers_in_store
 from harness_analysis.outcomes.schema import OUTCOMES_SCHEMA
 from harness_analysis.publishing.data_card import data_card
 from harness_analysis.publishing.manifest import (
@@ -34,7 +30,7 @@ from harness_analysis.publishing.manifest import (
     PublishedJob,
     sha256_of,
 )
-from harness_analysis.reader import StoreReader
+from harness_analysis.publishing.source import BenchmarkSource, FinishedJob
 
 LEFT_OUT = ("agent", "host_name")
 """Columns of the results that name machines of the owner; hardware and system stay."""
@@ -71,7 +67,7 @@ class _Folder:
 
 
 def write_benchmark(
-    reader: StoreReader,
+    source: BenchmarkSource,
     output: Path,
     *,
     datasets: Sequence[str],
@@ -81,7 +77,7 @@ def write_benchmark(
     """Write a folder, which appears whole or not at all; the datasets of the jobs come with them.
 
     Args:
-        reader: an open store.
+        source: an open store, or a coordinator.
         output: a folder that is not there yet.
         datasets: names.
         jobs: ids of jobs that are over.
@@ -97,7 +93,7 @@ def write_benchmark(
     try:
         partial = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
         manifest = _write(
-            reader, _Folder(partial, progress), list(dict.fromkeys(datasets)), list(dict.fromkeys(jobs))
+            source, _Folder(partial, progress), list(dict.fromkeys(datasets)), list(dict.fromkeys(jobs))
         )
         partial.chmod(0o755)
         partial.rename(output)
@@ -121,21 +117,24 @@ def check_output(output: Path) -> None:
         raise PublishingError(f"{output}: there is no folder {output.absolute().parent} to make it in")
 
 
-def _write(reader: StoreReader, folder: _Folder, names: list[str], job_ids: list[str]) -> Manifest:
-    with reader.store.read() as c:
-        chosen = {row.dataset_id: row for row in (_named(c, name) for name in names)}
-        jobs = [_job(c, job_id) for job_id in job_ids]
-        for job in jobs:
-            if job["dataset_id"] not in chosen:
-                chosen[job["dataset_id"]] = dataset_of_id(c, job["dataset_id"])
+def _write(source: BenchmarkSource, folder: _Folder, names: list[str], job_ids: list[str]) -> Manifest:
+    chosen = {row.dataset_id: row for row in (source.dataset(name) for name in names)}
+    jobs = [source.job(job_id) for job_id in job_ids]
+    for job in jobs:
+        if job.state not in _OVER:
+            raise PublishingError(
+                f"job {job.job_id} is {job.state}: wait for its end (harness job watch {job.job_id})"
+            )
+        if job.dataset_id not in chosen:
+            chosen[job.dataset_id] = source.dataset_of_id(job.dataset_id)
     published = {row.dataset_id: row.name or f"queries-{row.dataset_id}" for row in chosen.values()}
     datasets = [
-        _dataset(reader, folder, row, published[row.dataset_id], number)
+        _dataset(source, folder, row, published[row.dataset_id], number)
         for number, row in enumerate(chosen.values(), start=1)
     ]
-    made = [_job_files(reader, folder, job, published) for job in jobs]
+    made = [_job_files(source, folder, job, published) for job in jobs]
     if jobs:
-        tables = (_renamed(answers_in_store(reader, job["job_id"]), published) for job in jobs)
+        tables = (_renamed(source.outcomes(job.job_id), published) for job in jobs)
         folder.parquet(OUTCOMES, OUTCOMES_SCHEMA, tables)
     card = data_card(folder.root, datasets, made)
     (folder.root / CARD).write_text(card, encoding="utf-8")
@@ -145,49 +144,21 @@ def _write(reader: StoreReader, folder: _Folder, names: list[str], job_ids: list
     return manifest
 
 
-def _named(connection: Connection, name: str) -> DatasetRow:
-    try:
-        return find_dataset(connection, name)
-    except UnknownDatasetError as error:
-        raise PublishingError(str(error)) from None
-
-
-def _job(connection: Connection, job_id: str) -> dict[str, Any]:
-    try:
-        judged_job(connection, job_id)
-    except UnknownJobError as error:
-        raise PublishingError(str(error)) from None
-    columns = (Job.job_id, Job.name, Job.state, Job.energy, Job.evaluation, Job.dataset_id)
-    row = dict(connection.execute(select(*columns).where(Job.job_id == job_id)).mappings().one())
-    if row["state"] not in _OVER:
-        raise PublishingError(
-            f"job {job_id} is {row['state']}: wait for its end (harness job watch {job_id})"
-        )
-    return row
-
-
 def _dataset(
-    reader: StoreReader, folder: _Folder, row: DatasetRow, name: str, number: int
+    source: BenchmarkSource, folder: _Folder, row: DatasetRow, name: str, number: int
 ) -> PublishedDataset:
     path = f"datasets/{number:02d}-{name.replace('/', '-')}.parquet"
     licences: dict[str, int] = {}
 
     def batches() -> Iterator[pa.RecordBatch]:
-        first = 0
-        while first < row.row_count:
-            with reader.store.read() as c:
-                batch = row_batch(c, row.dataset_id, first=first)
-            if not batch.num_rows:
-                raise PublishingError(f"the dataset {name!r} was dropped while it was read")
+        for batch in source.rows(row):
             for licence in batch.column("licence").to_pylist():
                 known = licence or row.licence or "not stated"
                 licences[known] = licences.get(known, 0) + 1
             yield batch
-            first += batch.num_rows
 
     count = folder.parquet(path, ROWS_SCHEMA, batches())
-    with reader.store.read() as c:
-        reports = _reports(c, row, name)
+    reports = _reports(source, row, name)
     return PublishedDataset(
         name=name,
         file=path,
@@ -202,7 +173,7 @@ def _dataset(
     )
 
 
-def _reports(connection: Connection, row: DatasetRow, name: str) -> dict[str, dict[str, Any] | None]:
+def _reports(source: BenchmarkSource, row: DatasetRow, name: str) -> dict[str, dict[str, Any] | None]:
     found: dict[str, dict[str, Any] | None] = {}
     while name not in found:
         found[name] = json.loads(row.report_json) if row.report_json else None
@@ -210,26 +181,24 @@ def _reports(connection: Connection, row: DatasetRow, name: str) -> dict[str, di
             break
         name = row.parent
         try:
-            row = find_dataset(connection, name)
-        except UnknownDatasetError:  # dropped since; its children keep only its name
+            row = source.dataset(name)
+        except PublishingError:  # dropped since; its children keep only its name
             found[name] = None
             break
     return found
 
 
 def _job_files(
-    reader: StoreReader, folder: _Folder, job: dict[str, Any], published: dict[str, str]
+    source: BenchmarkSource, folder: _Folder, job: FinishedJob, published: dict[str, str]
 ) -> PublishedJob:
-    job_id = job["job_id"]
-    results, verdicts = f"jobs/{job_id}.results.parquet", f"jobs/{job_id}.verdicts.parquet"
-    with reader.store.read() as c:
-        batches = result_batches(c, job_id)
-        kept = (_renamed(pa.Table.from_batches([b]).drop_columns(list(LEFT_OUT)), published) for b in batches)
-        if not folder.parquet(results, PUBLISHED_RESULTS, kept):
-            raise PublishingError(f"job {job_id} has no finished task; leave it out")
-        folder.parquet(verdicts, VERDICTS_SCHEMA, [verdicts_table(c, job_id)])
-    about = {k: job[k] for k in ("job_id", "name", "state", "energy", "evaluation")}
-    return PublishedJob(**about, dataset=published[job["dataset_id"]], results=results, verdicts=verdicts)
+    results, verdicts = f"jobs/{job.job_id}.results.parquet", f"jobs/{job.job_id}.verdicts.parquet"
+    batches = source.results(job.job_id)
+    kept = (_renamed(pa.Table.from_batches([b]).drop_columns(list(LEFT_OUT)), published) for b in batches)
+    if not folder.parquet(results, PUBLISHED_RESULTS, kept):
+        raise PublishingError(f"job {job.job_id} has no finished task; leave it out")
+    folder.parquet(verdicts, VERDICTS_SCHEMA, [source.verdicts(job.job_id)])
+    about = {k: v for k, v in asdict(job).items() if k != "dataset_id"}
+    return PublishedJob(**about, dataset=published[job.dataset_id], results=results, verdicts=verdicts)
 
 
 def _renamed(table: pa.Table, published: dict[str, str]) -> pa.Table:

@@ -58,13 +58,15 @@ class ListDatasetsReply(_message.Message):
     def __init__(self, datasets: _Optional[_Iterable[_Union[DatasetSummary, _Mapping]]] = ...) -> None: ...
 
 class DatasetRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "dataset_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    DATASET_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    dataset_id: str
+    def __init__(self, name: _Optional[str] = ..., dataset_id: _Optional[str] = ...) -> None: ...
 
 class DatasetSummary(_message.Message):
-    __slots__ = ("name", "origin", "content_hash", "row_count", "created_realtime_ns", "licence", "parent", "owner")
+    __slots__ = ("name", "origin", "content_hash", "row_count", "created_realtime_ns", "licence", "parent", "owner", "dataset_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     CONTENT_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +75,7 @@ class DatasetSummary(_message.Message):
     LICENCE_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    DATASET_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     origin: str
     content_hash: str
@@ -81,7 +84,8 @@ class DatasetSummary(_message.Message):
     licence: str
     parent: str
     owner: str
-    def __init__(self, name: _Optional[str] = ..., origin: _Optional[str] = ..., content_hash: _Optional[str] = ..., row_count: _Optional[int] = ..., created_realtime_ns: _Optional[int] = ..., licence: _Optional[str] = ..., parent: _Optional[str] = ..., owner: _Optional[str] = ...) -> None: ...
+    dataset_id: str
+    def __init__(self, name: _Optional[str] = ..., origin: _Optional[str] = ..., content_hash: _Optional[str] = ..., row_count: _Optional[int] = ..., created_realtime_ns: _Optional[int] = ..., licence: _Optional[str] = ..., parent: _Optional[str] = ..., owner: _Optional[str] = ..., dataset_id: _Optional[str] = ...) -> None: ...
 
 class DatasetDetail(_message.Message):
     __slots__ = ("summary", "mapping_json", "report_json", "children")
