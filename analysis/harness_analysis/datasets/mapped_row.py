@@ -142,6 +142,14 @@ class _Fields:
             raise RowError(path, f"is missing{nearest(path, self._record)}")
         return value
 
+    def has(self, path: str | None) -> bool:
+        """Return whether the record has a column of the name, empty or not."""
+        return path is not None and path.partition(".")[0] in self._record
+
+    def nearest(self, path: str) -> str:
+        """Return what else the record has, for a message."""
+        return nearest(path, self._record)
+
     def text(self, path: str | None) -> str | None:
         """Return what is at a path as a text, None for nothing and for white space."""
         value = None if path is None else self.get(path)
@@ -228,6 +236,8 @@ def _question(mapping: Mapping, fields: _Fields, messages: list[dict[str, str]] 
             raise RowError(column, f"must be a text, not {type(value).__name__}")
         question = value or ""
     if not question.strip():
+        if mapping.template is None and not fields.has(mapping.query) and not fields.has(mapping.messages):
+            raise RowError(column, f"is missing{fields.nearest(column)}")
         raise RowError(column, "is empty")
     return question
 

@@ -102,6 +102,11 @@ def _csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
             heading = next(reader, None)
             if heading is None:
                 raise DatasetError(f"{path}: the file is empty")
+            for name in heading:
+                if heading.count(name) > 1:
+                    raise DatasetError(
+                        f"{path}: line 1: the column `{name}` is there twice; give each a name of its own"
+                    )
             _check_columns(path, columns, heading, "line 1: ")
             while True:
                 first = reader.line_num + 1
@@ -114,7 +119,7 @@ def _csv(path: Path, columns: Sequence[str]) -> Iterator[Record]:
                     what = f"has {len(cells)} cells where the heading has {len(heading)}"
                     yield Record(f"line {first}", {}, what)
                     continue
-                yield Record(f"line {first}", {k: v for k, v in zip(heading, cells, strict=True) if v != ""})
+                yield Record(f"line {first}", {k: v or None for k, v in zip(heading, cells, strict=True)})
         except csv.Error as error:
             raise DatasetError(f"{path} line {reader.line_num}: is no CSV: {error}") from None
 

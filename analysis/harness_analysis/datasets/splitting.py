@@ -95,7 +95,7 @@ def _targets(parts: Mapping[str, float], count: int) -> dict[str, int]:
         raise DatasetError("a split needs parts, for example --part train=0.9 --part test=0.1")
     for name, size in parts.items():
         if not np.isfinite(size) or size <= 0:
-            raise DatasetError(f"the part `{name}` must have more than {size:g} rows")
+            raise DatasetError(f"the part `{name}` needs a share or a number of rows above 0, not {size:g}")
         if size >= 1 and size != int(size):
             raise DatasetError(
                 f"the part `{name}`: {size:g} is neither a share below 1 nor a whole number of rows"

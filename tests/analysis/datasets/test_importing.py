@@ -76,7 +76,7 @@ def test_what_is_exported_is_imported_as_the_same_rows(tmp_path: Path, kind: str
         ("a.jsonl", b'{"query": "x"}\n[1]\n', r"a.jsonl line 2: each line must be a JSON object .* not list"),
         ("a.jsonl", b'{"query": "x"}\n{"query"\n', "a.jsonl line 2: not valid JSON"),
         ("a.jsonl", b'{"query": "x"}\n{"query": "\xff"}\n', "a.jsonl line 2: is not UTF-8 text"),
-        ("a.jsonl", b'{"qeury": "x"}\n', r"line 1: `query` is empty"),
+        ("a.jsonl", b'{"qeury": "x"}\n', r"line 1: `query` is missing; did you mean `qeury`"),
         ("a.jsonl", b'{"query": 5}\n', r"line 1: `query` must be a text, not int"),
         (
             "a.jsonl",
@@ -161,3 +161,26 @@ def test_turns_of_conversations_are_counted_and_cut_as_rows(tmp_path: Path) -> N
     assert (report.rows_read, report.rows_imported, report.rows_skipped) == (4, 3, 2)
     assert "line 2: `conversation` is empty" in report.skipped[0]
     assert "line 3: `conversation.0.turn_identifier` '1-1' is also at line 1" in report.skipped[1]
+
+
+def test_an_empty_cell_is_an_empty_reference_and_no_missing_column(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("question,gold,level\nWhy?,,\nHow?,so,3\n,so,3\n")
+    mapping = Mapping(query="question", reference="gold")
+    rows, report = _read(path, mapping, on_error="skip")
+    assert [(row["reference"], row["extra_json"]) for row in rows] == [(None, None), ("so", '{"level": "3"}')]
+    assert report.skipped == [f"{path} line 4: `question` is empty"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("question,answer\nhi,1\n", r"line 2: `query` is missing; known are answer, question"),
+        ("query,domain,query\na,b,c\n", r"line 1: the column `query` is there twice"),
+    ],
+)
+def test_a_heading_that_names_no_question_or_two(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(text)
+    with pytest.raises(DatasetError, match=said):
+        _read(path)

@@ -76,7 +76,7 @@ def test_the_seed_decides_and_counts_are_met_exactly() -> None:
         ({"a": 3, "b": 8}, "have 11 rows together and the dataset has 10"),
         ({"a": 0.5, "b": 3}, "all parts as shares"),
         ({"a": 2.5}, "neither a share"),
-        ({"a": -1}, "must have more than -1"),
+        ({"a": -1}, "above 0, not -1"),
         ({"a": 0.99, "b": 0.01}, "`b` gets no row"),
     ],
 )
