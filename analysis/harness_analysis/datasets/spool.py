@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +14,25 @@ from types import TracebackType
 import pyarrow as pa
 from harness_store.dataset_tables import ROWS_SCHEMA
 
+PREFIX = "harness-dataset-"
+LOCK = "in-use"
+ABANDONED_S = 3600.0
+"""Age from which on a folder that nobody holds is taken for one of a process that was killed."""
+
 
 class Spool:
-    """An Arrow stream in a temporary file that is gone when the `with` block is left."""
+    """An Arrow stream in a temporary file that is gone when the `with` block is left.
+
+    What a killed process left behind, a million conversations perhaps, is removed by the next one.
+    """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="harness-dataset-")
+        remove_abandoned(Path(tempfile.gettempdir()))
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX)
         self._path = Path(self._folder.name) / "rows.arrow"
+        # A lock and no process id: containers may share a folder and not their processes.
+        self._lock = (Path(self._folder.name) / LOCK).open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def __enter__(self) -> Spool:
         return self
@@ -24,6 +40,7 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._lock.close()
         self._folder.cleanup()
 
     @property
@@ -49,3 +66,14 @@ class Spool:
         """Return what was written; its columns lie in the file until they are looked at."""
         with pa.memory_map(str(self._path)) as source:
             return pa.ipc.open_stream(source).read_all()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove spools that nobody holds; those of other users stay."""
+    for lock in folder.glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError):
+            if time.time() - lock.stat().st_mtime < ABANDONED_S:
+                continue
+            with lock.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ import pytest
 from harness_analysis.datasets.exporting import EXPORT_KINDS, export_rows
 from harness_analysis.datasets.importing import ImportReport, import_batches
 from harness_analysis.datasets.mapping import Mapping, load_mapping
+from harness_analysis.datasets.spool import ABANDONED_S, LOCK, Spool
 from harness_analysis.errors import DatasetError
 
 ROWS = [
@@ -184,3 +190,33 @@ def test_a_heading_that_names_no_question_or_two(tmp_path: Path, text: str, said
     path.write_text(text)
     with pytest.raises(DatasetError, match=said):
         _read(path)
+
+
+def test_rows_that_a_killed_import_left_are_removed_and_those_in_use_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "import sys; from harness_analysis.datasets.spool import Spool\n"
+        "with Spool(): print(1, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        other.stdout.readline()
+        (held,) = tmp_path.iterdir()
+        for age_s, dead, left in (
+            (ABANDONED_S * 2, False, True),
+            (0, True, True),
+            (ABANDONED_S * 2, True, False),
+        ):
+            if dead and other.poll() is None:
+                other.kill()
+                other.wait()
+            os.utime(held / LOCK, (time.time() - age_s,) * 2)
+            with Spool() as own:
+                assert own.path.parent != held
+            assert held.exists() == left, (age_s, dead)
+    assert list(tmp_path.iterdir()) == []
