@@ -19,7 +19,7 @@ from harness_cli.dataset_deriving import (
     model_option,
     store_derived,
 )
-from harness_cli.failure import bad_input
+from harness_cli.failure import bad_input, work_failed
 from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows
@@ -101,7 +101,15 @@ def clean(
             ):
                 cleaned = clean_rows(table, steps, cached and cached.vectors, progress)
             if found is not None:
-                cleaned.report["steps"][-1] |= found.about()
+                step = cleaned.report["steps"][-1]
+                step |= found.about()
+                if step.get("undecided") == step["rows_before"]:
+                    for note in found.notes():
+                        click.echo(note, err=True)
+                    # A dataset under a name never changes: one that nobody judged must not take it.
+                    raise work_failed(
+                        f"the judge {found.name} decided on none of the rows; nothing was stored"
+                    )
             if not dry_run:
                 store_derived(
                     access, parent, [Derived(target, chosen_rows(table, cleaned.kept), cleaned.report)]

@@ -121,7 +121,8 @@ class FleetAsker:
         try:
             summary = watch_job(self._coordinator, judge_job, lines=self._lines).summary
         except Failure as error:
-            click.echo(f"note: {error.format_message()}", err=True)
+            again = f"`harness job retry {judge_job}` asks those again; then repeat this command"
+            click.echo(f"note: {error.format_message()}; {again}", err=True)
             with jobs_stub(self._coordinator) as stub:
                 request = jobs_pb2.JobRequest(job_id=judge_job)
                 summary = stub.GetJob(request, timeout=SUBMIT_TIMEOUT_S).summary

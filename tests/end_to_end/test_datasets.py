@@ -164,8 +164,9 @@ def test_a_model_of_the_fleet_labels_and_cleans_in_jobs_of_its_own(fleet: Harnes
     clean = ("dataset", "clean", "asked", "--skip", "near", "--skip", "english", "--skip", "exact", *file)
     nothing = fleet.call(*clean, "--judge", "finder")
     assert (nothing.returncode, "the step `judge` leaves no row of 3" in nothing.stderr) == (2, True)
-    kept = json.loads(fleet.call(*clean, "--judge", "chatty", "--format", "json", check=True).stdout)
-    step = kept["steps"][-1]
-    assert (step["removed"], step["undecided"], len(step["judging_jobs"])) == (0, 3, 2)
+    mute = fleet.call(*clean, "--judge", "chatty", "--to", "mute")
+    assert (mute.returncode, "decided on none of the rows; nothing was stored" in mute.stderr) == (1, True)
+    assert "2 replies were no JSON and are asked for once more" in mute.stderr
+    assert fleet.call("dataset", "show", "mute").returncode == 2
     capped = fleet.call(*label, "sorter", "--budget", "1")
     assert (capped.returncode, "--budget caps endpoints only" in capped.stderr) == (2, True)
