@@ -167,7 +167,9 @@ def active_shares(cut: TimeCut, segments: Segments, count: int) -> Float64:
 def _divide(cut: TimeCut, rate: Float64) -> tuple[Float64, Float64, Float64]:
     """Weight of each stretch, the sum of weights in each piece, and the active energy of each stretch, J."""
     size, first, last = len(cut.times_s), cut.first, cut.last
-    weight = _whole_weights(rate, int(cut.in_flight.max(initial=0)))
+    # Stretches that lie outside the window have no length in it. All at one time, their weights would add up to more
+    # than a float holds exactly, and leave a rest where nobody has weight: energy that nobody got.
+    weight = np.where(first < last, _whole_weights(rate, int(cut.in_flight.max(initial=0))), 0.0)
     total = _running(first, last, weight, size)
     weighted = total > 0
     active_j = cut.energy_j - cut.idle_j

@@ -135,3 +135,33 @@ def test_what_is_kept_does_not_grow_with_the_run(rng: np.random.Generator) -> No
     assert len(joules) == 400
     # Edges between the watermark and the last poll, and the polls that lock the tick.
     assert live.kept <= 400
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_the_time_after_a_last_chunk_is_nobodys_loss(rng: np.random.Generator, in_flight: int) -> None:
+    """A query waits for its end with no token to come, cut off from hundreds of chunks that are settled already."""
+    start_s = 1.0 + np.arange(12.0) * 2.0 / in_flight
+    last_s = start_s + 1.6
+    chunk_s = [np.sort(rng.uniform(s + 0.1, e, 300)) for s, e in zip(start_s, last_s, strict=True)]
+    queries = QueryColumns(
+        ns(start_s),
+        ns(np.array([chunks[0] for chunks in chunk_s])),
+        ns(last_s + 0.35),
+        np.full(12, 40.0),
+        np.full(12, 300.0),
+        [ns(chunks) for chunks in chunk_s],
+    )
+    t_s = np.arange(0.5, 30.0, 0.05)
+    energy_j = np.cumsum(rng.uniform(1.0, 4.0, len(t_s)))
+    live = StreamingAttributor(
+        SourceTraits("cpu", energy_source="estimated", counter_period_s=0.0),
+        alpha=0.24,
+        baseline_w=10.0,
+        origin_ns=int(ns(np.array(0.6))),
+    )
+    assert live.add_queries(list(range(12)), queries) == []
+    for now_s in np.arange(1.0, 30.0, 0.37):  # conservation is checked at each step
+        polled = (t_s > now_s - 0.37) & (t_s <= now_s)
+        live.add_samples(SampleColumns(ns(t_s[polled]), energy_j[polled], np.zeros(0)))
+        live.advance(int(ns(np.array(now_s))))
+    assert live.in_flight == 0
