@@ -70,7 +70,7 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
         if impossible and not first.wait_for_agents:
             return await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"{impossible[0]}; nothing was stored (--wait-for-agents submits it all the same)",
+                f"{impossible[0]}; nothing was stored (`harness submit --wait-for-agents` stores it all the same)",
             )
         warnings = list(impossible)
         if not self._sessions.all():
