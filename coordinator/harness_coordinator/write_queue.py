@@ -13,7 +13,6 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -36,7 +35,7 @@ class Transactional(Protocol):
         ...
 
 
-_Operation = tuple[Callable[[Any], Any], "Future[Any]"]
+_Operation = tuple[Callable[[Any], Any], "asyncio.Future[Any]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class _Unit:
     """What is called once: an operation, or the parts of one function together."""
 
     call: Callable[[Any], Any]
-    futures: list[Future[Any]]
+    futures: list[asyncio.Future[Any]]
     parts: list[_Operation]
 
 
@@ -74,13 +73,14 @@ class WriteQueue:
         Raises:
             Exception: what the operation or the commit raised; nothing of it is stored then.
         """
-        future: Future[T] = Future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         item = (operation, future)
         try:
             self._queue.put_nowait(item)
         except queue.Full:
-            await asyncio.get_running_loop().run_in_executor(None, self._queue.put, item)
-        return await asyncio.wrap_future(future)
+            await loop.run_in_executor(None, self._queue.put, item)
+        return await future
 
     async def run_together(self, function: Callable[[Any, list[T]], R], items: Sequence[T]) -> R:
         """Run `function(connection, items)` once it is its turn, with the items of all who wait for the same.
@@ -121,7 +121,8 @@ class WriteQueue:
                 return
 
     def _run_group(self, group: list[_Operation]) -> None:
-        units = _units([item for item in group if item[1].set_running_or_notify_cancel()])
+        units = _units([item for item in group if not item[1].cancelled()])
+        answers: list[_Answer] = []
         while units:
             failed: int | None = None
             results: list[Any] = []
@@ -135,21 +136,41 @@ class WriteQueue:
             except Exception as caught:  # noqa: BLE001 - whatever an operation raises belongs to its caller
                 error = caught
             if error is None:
-                for unit, result in zip(units, results, strict=True):
-                    for future in unit.futures:
-                        future.set_result(result)
-                return
+                answers += [(f, r, None) for u, r in zip(units, results, strict=True) for f in u.futures]
+                break
             if failed is not None and len(units[failed].parts) > 1:
                 units[failed : failed + 1] = [
                     _Unit(call, [f], [(call, f)]) for call, f in units[failed].parts
                 ]
                 continue
             if failed is None or len(units) == 1:
-                for unit in units:
-                    for future in unit.futures:
-                        future.set_exception(error)
-                return
-            units.pop(failed).futures[0].set_exception(error)
+                answers += [(f, None, error) for u in units for f in u.futures]
+                break
+            answers += [(f, None, error) for f in units.pop(failed).futures]
+        _tell(answers)
+
+
+_Answer = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
+
+
+def _tell(answers: Sequence[_Answer]) -> None:
+    """Wake every caller's loop once for all of its callers: waking it costs more than answering does."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].get_loop(), []).append(answer)
+    for loop, mine in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, mine)
+
+
+def _resolve(answers: Sequence[_Answer]) -> None:
+    for future, result, error in answers:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 def _units(group: Sequence[_Operation]) -> list[_Unit]:
