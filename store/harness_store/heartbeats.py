@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Connection, Double, bindparam, case,
 from harness_store.listed import listed, one_of
 from harness_store.models import Agent, ClockOffset
 from harness_store.models.base import StorableText
-from harness_store.rows import insert_absent
+from harness_store.rows import upsert
 
 CLOCK_OFFSET_EVERY_NS = 60_000_000_000
 """An offset estimate a minute is stored; a quartz drifts some microseconds in that time."""
@@ -64,21 +64,25 @@ def note_alive(connection: Connection, news: Sequence[AgentNews]) -> set[tuple[s
     if not known:
         return set()
     connection.execute(_HEARTBEAT, [_values(latest[key]) for key in known])
-    for key, row in known.items():
-        each = latest[key]
-        due = row.offset_realtime_ns is None or each.now_ns - row.offset_realtime_ns >= CLOCK_OFFSET_EVERY_NS
-        if each.has_offset and due:
-            estimate = {
-                "agent_id": each.agent_id,
-                "at_realtime_ns": each.now_ns,
-                "clock_id": row.clock_id,
-                "offset_ns": each.clock_offset_ns,
-                "error_ns": each.clock_offset_error_ns,
-                "drift_ppm": each.clock_drift_ppm,
-                "drift_error_ppm": each.clock_drift_error_ppm,
-            }
-            insert_absent(connection, ClockOffset, estimate)
+    offsets = [
+        {
+            "agent_id": each.agent_id,
+            "at_realtime_ns": each.now_ns,
+            "clock_id": row.clock_id,
+            "offset_ns": each.clock_offset_ns,
+            "error_ns": each.clock_offset_error_ns,
+            "drift_ppm": each.clock_drift_ppm,
+            "drift_error_ppm": each.clock_drift_error_ppm,
+        }
+        for each, row in ((latest[key], row) for key, row in known.items())
+        if each.has_offset and _is_due(each.now_ns, row.offset_realtime_ns)
+    ]
+    upsert(connection, ClockOffset, offsets, keep=tuple(offsets[0]) if offsets else ())
     return set(known)
+
+
+def _is_due(now_ns: int, stored_ns: int | None) -> bool:
+    return stored_ns is None or now_ns - stored_ns >= CLOCK_OFFSET_EVERY_NS
 
 
 def _values(told: AgentNews) -> dict[str, object]:
