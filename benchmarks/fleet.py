@@ -52,9 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument(
-        "--every", type=int, default=5, help="seconds in a message: 5 from idle agents, 1 during runs"
+        "--every", type=int, default=10, help="seconds in a message: 10 from idle agents, 1 during runs"
     )
     parser.add_argument("--tasks", type=int, default=8000)
     parser.add_argument("--url", default="", help="an empty database; default: a SQLite file")
