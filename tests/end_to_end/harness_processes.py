@@ -144,6 +144,15 @@ class Harness:
         """Return a job's result rows, read from the coordinator."""
         return self.rows("results", job_id)
 
+    def results_with_joules(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's result rows once all have joules: samples that were late lead to a second computation."""
+
+        def complete() -> list[dict[str, Any]]:
+            rows = self.results(job_id)
+            return [] if any(row["joules"] is None and not row["error"] for row in rows) else rows
+
+        return wait_for(complete, f"every result of job {job_id} has joules")
+
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process and wait for its end."""
         process = self.processes[name]

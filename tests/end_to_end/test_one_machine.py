@@ -216,9 +216,9 @@ def test_nothing_is_lost_or_doubled_when_a_process_is_killed(
         harness.start_agent()
     else:
         harness.start_coordinator(harness.address)
-    detail = harness.wait_until_over(job_id)
-    assert detail["summary"]["state"] == "done"
-    rows = harness.results(job_id)
+    assert harness.wait_until_over(job_id)["summary"]["state"] == "done"
+    rows = harness.results_with_joules(job_id)
+    detail = harness.job(job_id)
     assert sorted(r["query_id"] for r in rows) == sorted(f"q{i}" for i in range(24))
     assert not [r for r in rows if r["error"]]
     attributed = sum(t["attributed_joules"] for t in detail["totals"])

@@ -185,10 +185,10 @@ def assert_whole(storm: Storm, job_id: str, tasks: int) -> None:
     )
     assert len(counted) == tasks
     assert {n for _, n in counted} == {1}, "a task without exactly one counted result"
-    rows = storm.fleet.results(job_id)
+    rows = storm.fleet.results_with_joules(job_id)
     assert len(rows) == tasks
-    assert not [r for r in rows if r["error"] or r["joules"] is None]
-    totals = detail["totals"]
+    assert not [r for r in rows if r["error"]]
+    totals = storm.fleet.job(job_id)["totals"]
     attributed = sum(t["attributed_joules"] for t in totals)
     unattributed = sum(t["unattributed_joules"] for t in totals)
     assert math.isclose(attributed + unattributed, sum(t["device_joules"] for t in totals), rel_tol=1e-9)
