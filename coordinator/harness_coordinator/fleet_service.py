@@ -233,7 +233,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             expires_ns=received_ns + int(self._settings.lease_s * 1e9),
             coordinator_id=self._coordinator_id,
         )
-        lost = (await self._writes.run_together(store_heartbeats, [beat])).get(beat)
+        lost = (await self._writes.run_together(store_heartbeats, [beat], patient=True)).get(beat)
         if lost is None:
             session.refuse("this agent was removed from the fleet")
             return

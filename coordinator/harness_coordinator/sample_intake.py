@@ -84,7 +84,8 @@ async def take_samples(
             group, over = await waiting.group()
             blocks = [block for message in group for block in _blocks(message)]
             if blocks:
-                await writes.run_together(segments.append_blocks, blocks)
+                # One message is what an agent has to tell now; several are what it could not tell before.
+                await writes.run_together(segments.append_blocks, blocks, patient=len(group) == 1)
             acks = [
                 telemetry_pb2.SampleAck(boot_id=boot_id, source_id=source_id, seq=seq)
                 for (boot_id, source_id), seq in _last_batches(group).items()

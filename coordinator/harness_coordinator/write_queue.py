@@ -22,6 +22,12 @@ MAX_GROUP = 512
 MAX_WAITING = 20_000
 """Operations in the queue; beyond it callers wait, which slows their agents down instead of filling memory."""
 
+PATIENCE_S = 0.1
+"""How long what nobody waits for is gathered: each transaction costs a millisecond or two, whatever it holds."""
+
+CROWD = 64
+"""Operations in the queue beyond which nothing more is gathered."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 _log = logging.getLogger(__name__)
@@ -44,6 +50,7 @@ class _Part:
 
     function: Callable[[Any, list[Any]], Any]
     items: Sequence[Any]
+    patient: bool = False
 
     def __call__(self, connection: Any) -> Any:
         return self.function(connection, list(self.items))
@@ -61,9 +68,11 @@ class _Unit:
 class WriteQueue:
     """Runs functions of a connection on one thread, in order, in shared transactions."""
 
-    def __init__(self, store: Transactional) -> None:
+    def __init__(self, store: Transactional, *, patience_s: float = PATIENCE_S) -> None:
         self._store = store
+        self._patience_s = patience_s
         self._queue: queue.Queue[_Operation | None] = queue.Queue(MAX_WAITING)
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -80,24 +89,29 @@ class WriteQueue:
             self._queue.put_nowait(item)
         except queue.Full:
             await loop.run_in_executor(None, self._queue.put, item)
+        if not _is_patient(operation):
+            self._hurry.set()
         return await future
 
-    async def run_together(self, function: Callable[[Any, list[T]], R], items: Sequence[T]) -> R:
+    async def run_together(
+        self, function: Callable[[Any, list[T]], R], items: Sequence[T], *, patient: bool = False
+    ) -> R:
         """Run `function(connection, items)` once it is its turn, with the items of all who wait for the same.
 
         All of them get what it returned.
 
         Nobody suffers by it: when the common call fails, each caller's items are tried alone. The function must
-        not mind in which order callers come.
+        not mind in which order callers come. Patient callers may be let wait for more of them.
 
         Raises:
             Exception: what the function raised for these items; nothing of them is stored then.
         """
-        return await self.run(_Part(function, items))
+        return await self.run(_Part(function, items, patient))
 
     def close(self) -> None:
         """Finish what was queued and stop the thread."""
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join(timeout=30)
 
     def _work(self) -> None:
@@ -105,6 +119,11 @@ class WriteQueue:
             first = self._queue.get()
             if first is None:
                 return
+            # Whoever is in a hurry sets the event after it is in the queue: cleared before the queue is emptied,
+            # none is overlooked.
+            if _is_patient(first[0]) and self._queue.qsize() < CROWD:
+                self._hurry.wait(self._patience_s)
+            self._hurry.clear()
             group = [first]
             stop = False
             while len(group) < MAX_GROUP:
@@ -171,6 +190,10 @@ def _resolve(answers: Sequence[_Answer]) -> None:
             future.set_result(result)
         else:
             future.set_exception(error)
+
+
+def _is_patient(operation: Callable[[Any], Any]) -> bool:
+    return isinstance(operation, _Part) and operation.patient
 
 
 def _units(group: Sequence[_Operation]) -> list[_Unit]:
