@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
+from harness_store.bulk_insert import BulkInsert
 from harness_store.listed import listed, one_of
-from harness_store.models import Agent
+from harness_store.models import Agent, Samples1Hz
+from harness_store.rows import table_of
 
 NS_PER_S = 1_000_000_000
 
@@ -25,7 +27,7 @@ def roll_up(connection: Connection, blocks: Sequence[Block]) -> None:
     """
     rows = second_rows(blocks, _offsets_ns(connection, blocks))
     # Fourteen values a second and source: the driver takes tuples at a third of the cost.
-    connection.exec_driver_sql(_UPSERT[connection.dialect.paramstyle], rows)
+    _UPSERT.run(connection, rows)
 
 
 def _offsets_ns(connection: Connection, blocks: Sequence[Block]) -> dict[tuple[str, str], float]:
@@ -143,7 +145,4 @@ energy_j_last = COALESCE(excluded.energy_j_last, samples_1hz.energy_j_last),
 {_extreme("temperature_c_max", ">")}
 """
 # As text for the driver: there are thousands of rows a second.
-_UPSERT = {
-    style: f"INSERT INTO samples_1hz ({', '.join(COLUMNS)}) VALUES ({', '.join([mark] * len(COLUMNS))}){_ADDED}"  # noqa: S608
-    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
-}
+_UPSERT = BulkInsert(table_of(Samples1Hz), COLUMNS, _ADDED)

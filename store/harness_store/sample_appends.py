@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from harness_store.bulk_insert import BulkInsert
 from harness_store.errors import BadSegmentError
-from harness_store.models import PACKED
+from harness_store.models import PACKED, SampleSegment
 from harness_store.rollup import roll_up
+from harness_store.rows import table_of
 from harness_store.sample_columns import Columns, normalise, pack
 from harness_store.source_lock import lock_sources
 
@@ -89,7 +91,7 @@ def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns:
         for (key, part), start, end, n in zip(parts, earliest, latest, lengths, strict=True)
     ]
     # Twelve values a block, hundreds of blocks a second: the driver takes tuples at a third of the cost.
-    connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
+    _INSERT.run(connection, rows)
     roll_up(connection, [(key[0], key[2], part.clock_id, part.columns) for key, part in parts])
     return sum(part.last - part.first + 1 for _, part in parts)
 
@@ -133,10 +135,7 @@ _COLUMNS = (
     "agent_id", "boot_id", "source_id", "seq_first", "seq_last", "clock_id", "start_ns", "end_ns", "row_count",
     "stored_realtime_ns", "codec", "payload",
 )  # fmt: skip
-_INSERT = {
-    style: f"INSERT INTO sample_segments ({', '.join(_COLUMNS)}) VALUES ({', '.join([mark] * len(_COLUMNS))})"  # noqa: S608
-    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
-}
+_INSERT = BulkInsert(table_of(SampleSegment), _COLUMNS)
 
 
 def _stored_ranges(
