@@ -10,6 +10,7 @@ from sqlalchemy import Connection, case, select, update
 from harness_store.agent_boots import boot_row, control_seq, control_seqs, set_control_seq, set_control_seqs
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
 from harness_store.heartbeats import AgentNews, heartbeat, note_alive
+from harness_store.listed import listed, one_of
 from harness_store.models import Agent, AgentBoot, Source
 from harness_store.rows import insert_absent, json_or_none, upsert
 from harness_store.sources import SourceRecord, mark_source_gone, sources_of, upsert_sources
@@ -171,8 +172,11 @@ def remove_agent(connection: Connection, agent: str) -> str:
 
 def states(connection: Connection, agent_ids: Sequence[str]) -> dict[str, str]:
     """Return the states of these agents; unknown ones are left out."""
-    rows = connection.execute(select(Agent.agent_id, Agent.state).where(Agent.agent_id.in_(agent_ids)))
+    rows = connection.execute(_STATES, {"b_ids": listed(agent_ids)})
     return {row.agent_id: row.state for row in rows}
+
+
+_STATES = select(Agent.agent_id, Agent.state).where(one_of(Agent.agent_id, "b_ids"))
 
 
 def find_agent(connection: Connection, agent: str) -> str:
