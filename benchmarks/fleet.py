@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,8 @@ WORKERS = 4
 MODELS = ("H200", "A100", "L40S", "RTX 4090")
 BLOCKS_A_COMMIT = 512
 BOOT, CLOCK = "b" * 36, "c" * 36
+CONNECTED = "connected\n"
+"""What a process of simulated agents prints when all of its agents have sessions."""
 
 
 def main() -> None:
@@ -48,30 +52,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument(
-        "--every", type=int, default=5, help="seconds in a message: 5 from idle agents, 1 during runs"
+        "--every", type=int, default=10, help="seconds in a message: 10 from idle agents, 1 during runs"
     )
     parser.add_argument("--tasks", type=int, default=8000)
     parser.add_argument("--url", default="", help="an empty database; default: a SQLite file")
-    parser.add_argument("--simulate", nargs=4, metavar=("ADDRESS", "FIRST", "COUNT", "PID"))
+    parser.add_argument("--simulate", nargs=3, metavar=("ADDRESS", "FIRST", "COUNT"))
     chosen = parser.parse_args()
     if chosen.simulate:
-        address, first, count, pid = chosen.simulate
-        print(
-            json.dumps(
-                asyncio.run(
-                    simulate(
-                        address,
-                        int(first),
-                        int(count),
-                        chosen.seconds,
-                        chosen.every,
-                        psutil.Process(int(pid)),
-                    )
-                )
-            )
-        )
+        address, first, count = chosen.simulate
+        told = asyncio.run(simulate(address, int(first), int(count), chosen.seconds, chosen.every))
+        print(json.dumps(told))
         return
     rows = [scheduler_row()]
     with tempfile.TemporaryDirectory() as folder:
@@ -117,23 +109,25 @@ def fleet_rows(chosen: argparse.Namespace, folder: Path) -> list[list[str]]:
     try:
         per = chosen.agents // chosen.processes
         simulators = [
-            subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "benchmarks.fleet", "--seconds", str(chosen.seconds)),
-                    *("--every", str(chosen.every)),
-                    *("--simulate", address, str(i * per), str(per), str(process.pid)),
-                ],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            start_simulator(address, i * per, per, chosen.seconds, chosen.every)
             for i in range(chosen.processes)
         ]
+        for simulator in simulators:
+            assert simulator.stdout is not None
+            assert simulator.stdout.readline() == CONNECTED, "the simulated agents did not connect"
         before = watched.memory_info().rss
+        cpu_s, start = cpu_seconds(watched), time.perf_counter()
+        for simulator in simulators:
+            assert simulator.stdin is not None
+            simulator.stdin.write("go\n")
+            simulator.stdin.flush()
         told = [json.loads(s.communicate(timeout=chosen.seconds * 6 + 120)[0]) for s in simulators]
+        cpu = (cpu_seconds(watched) - cpu_s) / (time.perf_counter() - start)
         took_s = max(t["seconds"] for t in told)
-        cpu = sum(t["cpu"] for t in told) / len(told)
         samples = sum(t["samples"] for t in told)
-        late_s = sorted(late for t in told for late in t["ack_s"])
+        late_s = np.array([late for t in told for late in t["ack_s"]])
+        unpunctual_s = np.array([late for t in told for late in t["sent_late_s"]])
+        simulating = sum(t["cpu_s"] for t in told) / took_s
         rss = watched.memory_info().rss
         bare = bare_samples(folder, chosen.url, chosen.every)
         rate = samples / took_s
@@ -146,9 +140,15 @@ def fleet_rows(chosen: argparse.Namespace, folder: Path) -> list[list[str]]:
                 f"{bare:,.0f} (ratio {rate / bare:.2f})",
             ],
             [
-                "acknowledgement of a message, p50 / p99",
-                f"{late_s[len(late_s) // 2] * 1e3:.0f} / {late_s[int(len(late_s) * 0.99)] * 1e3:.0f} ms",
+                "acknowledgement of a message, p50 / p99 / worst",
+                " / ".join(f"{q * 1e3:.0f}" for q in np.quantile(late_s, (0.5, 0.99, 1.0))) + " ms",
                 "",
+                "",
+            ],
+            [
+                "the simulated agents themselves: a message sent after it was due, p50 / p99",
+                " / ".join(f"{q * 1e3:.0f}" for q in np.quantile(unpunctual_s, (0.5, 0.99))) + " ms",
+                f"simulators: {simulating:.0%} of a core",
                 "",
             ],
         ]
@@ -157,6 +157,21 @@ def fleet_rows(chosen: argparse.Namespace, folder: Path) -> list[list[str]]:
         process.terminate()
         process.wait(30)
     return rows
+
+
+def start_simulator(
+    address: str, first: int, count: int, seconds: float, every: int
+) -> subprocess.Popen[str]:
+    """Start a process of agents; it says when all are connected and begins when it is told to."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "benchmarks.fleet", "--seconds", str(seconds), "--every", str(every)),
+            *("--simulate", address, str(first), str(count)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def start_coordinator(folder: Path, url: str) -> tuple[subprocess.Popen[str], str]:
@@ -176,68 +191,83 @@ def start_coordinator(folder: Path, url: str) -> tuple[subprocess.Popen[str], st
     return process, line.partition("listening on ")[2].partition(",")[0]
 
 
-async def simulate(
-    address: str, first: int, count: int, seconds: float, every: int, watched: psutil.Process
-) -> dict[str, Any]:
+async def simulate(address: str, first: int, count: int, seconds: float, every: int) -> dict[str, Any]:
     """Be `count` agents for a while; return samples acknowledged and how long acknowledgements took."""
-    rows = HZ * every
-    t_ns = np.arange(rows) * (1_000_000_000 // HZ)
-    columns = {
-        "half_width_ns": np.full(rows, 20_000, "<u4").tobytes(),
-        "energy_j": (np.arange(rows) * 15.0).tobytes(),
-        "power_w": (300 + 20 * np.sin(np.arange(rows))).tobytes(),
-    }
     late_s: list[float] = []
-    stored = 0
-    connected, ready = 0, asyncio.Event()
-    start = cpu_s = 0.0
+    sent_late_s: list[float] = []
+    stored = connected = 0
+    start = 0.0
+    everybody, go = asyncio.Event(), asyncio.Event()
+
+    @functools.lru_cache(maxsize=4)
+    def ranges(second: int) -> bytes:
+        """Return what all agents measure alike, serialised once: the generator shares the machine."""
+        return telemetry_pb2.SampleBatch(ranges=sample_ranges(second, every)).SerializeToString()
 
     async def agent(number: int) -> None:
-        nonlocal stored, connected, start, cpu_s
+        nonlocal stored, connected
         agent_id = f"bench-{number:030d}"
         async with grpc.aio.insecure_channel(
             address, options=[("grpc.use_local_subchannel_pool", 1)]
         ) as channel:
-            stub = fleet_pb2_grpc.FleetStub(channel)
-            session = stub.Session(_control(agent_id, seconds))
+            session = fleet_pb2_grpc.FleetStub(channel).Session(_control(agent_id, seconds))
             await session.read()
             reading = asyncio.create_task(_drain(session))
             connected += 1
             if connected == count:
-                start, cpu_s = time.perf_counter(), cpu_seconds(watched)
-                ready.set()
-            await ready.wait()
+                everybody.set()
+            await go.wait()
             sent: dict[int, float] = {}
+            named = telemetry_pb2.SampleBatch(agent_id=agent_id).SerializeToString()
 
-            async def batches() -> AsyncIterator[telemetry_pb2.SampleBatch]:
+            async def batches() -> AsyncIterator[bytes]:
                 for second in range(1, int(seconds) + 1, every):
                     # Agents are out of step, as those of a real fleet are.
                     due = start + second - 1 + (number % 1000) / 1000 * every
                     await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                    times = (second * 1_000_000_000 + t_ns).tobytes()
-                    ranges = [
-                        telemetry_pb2.SampleRange(
-                            boot_id=BOOT, clock_id=CLOCK, source_id=f"nvidia:GPU-{source:036d}:gpu",
-                            seq_first=second, rows=[HZ] * every, t_ns=times, **columns,
-                        )
-                        for source in range(SOURCES)
-                    ]  # fmt: skip
-                    sent[second + every - 1] = time.perf_counter()
-                    yield telemetry_pb2.SampleBatch(agent_id=agent_id, ranges=ranges)
+                    sent[second + every - 1] = now = time.perf_counter()
+                    sent_late_s.append(now - due)
+                    yield named + ranges(second)
 
-            async for ack in stub.PushSamples(batches()):
+            push = channel.stream_stream(
+                "/harness.v1.Fleet/PushSamples", response_deserializer=telemetry_pb2.SampleAck.FromString
+            )
+            async for ack in push(batches()):
                 for last in [seq for seq in sent if seq <= ack.acks[0].seq]:
                     late_s.append(time.perf_counter() - sent.pop(last))
                     stored += HZ * every * len(ack.acks)
             reading.cancel()
 
-    await asyncio.gather(*(agent(first + i) for i in range(count)))
+    agents = asyncio.gather(*(agent(first + i) for i in range(count)))
+    await asyncio.wait({agents, asyncio.create_task(everybody.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    print(CONNECTED, end="", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    start, cpu_s = time.perf_counter(), time.process_time()
+    go.set()
+    await agents
     return {
         "samples": stored,
         "seconds": time.perf_counter() - start,
-        "cpu": (cpu_seconds(watched) - cpu_s) / (time.perf_counter() - start),
+        "cpu_s": time.process_time() - cpu_s,
         "ack_s": late_s,
+        "sent_late_s": sent_late_s,
     }
+
+
+def sample_ranges(second: int, every: int) -> list[telemetry_pb2.SampleRange]:
+    """Return some seconds of all sources of an agent, as it joins them."""
+    rows = HZ * every
+    t_ns = second * 1_000_000_000 + np.arange(rows) * (1_000_000_000 // HZ)
+    return [
+        telemetry_pb2.SampleRange(
+            boot_id=BOOT, clock_id=CLOCK, source_id=f"nvidia:GPU-{source:036d}:gpu",
+            seq_first=second, rows=[HZ] * every, t_ns=t_ns.tobytes(),
+            half_width_ns=np.full(rows, 20_000, "<u4").tobytes(),
+            energy_j=(np.arange(rows) * 15.0).tobytes(),
+            power_w=(300 + 20 * np.sin(np.arange(rows))).tobytes(),
+        )
+        for source in range(SOURCES)
+    ]  # fmt: skip
 
 
 async def _control(agent_id: str, seconds: float) -> AsyncIterator[fleet_pb2.AgentMessage]:
@@ -246,9 +276,15 @@ async def _control(agent_id: str, seconds: float) -> AsyncIterator[fleet_pb2.Age
     )
     until = time.perf_counter() + seconds * 5
     while time.perf_counter() < until:
-        beat = fleet_pb2.Heartbeat(sent_monotonic_ns=time.monotonic_ns())
+        # With a fifth of jitter, as agents have it, and with what a heartbeat of an idle agent carries.
+        await asyncio.sleep(HEARTBEAT_S * random.uniform(0.8, 1.2))
+        beat = fleet_pb2.Heartbeat(
+            sent_monotonic_ns=time.monotonic_ns(),
+            clock_offset_ns=time.time_ns() - time.monotonic_ns(),
+            clock_offset_error_ns=2e5,
+            spool_bytes=1 << 20,
+        )
         yield fleet_pb2.AgentMessage(heartbeat=beat)
-        await asyncio.sleep(HEARTBEAT_S)
 
 
 async def _drain(session: Any) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from harness_proto.v1 import fleet_pb2_grpc, jobs_pb2, jobs_pb2_grpc
 from numpy.typing import NDArray
 
 from benchmarks.coordinator import SimulatedAgent, submission
-from benchmarks.fleet import start_coordinator
+from benchmarks.fleet import start_coordinator, start_simulator
 from benchmarks.machine import machine, markdown_table
 
 EVERY_S = 5
@@ -81,13 +80,10 @@ def main() -> None:
 def measure(folder: Path, url: str, agents: int, seconds: float) -> Readings:
     """Run a coordinator and its agents; read its memory every second."""
     process, address = start_coordinator(folder, url)
-    simulators = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "benchmarks.fleet", "--seconds", str(seconds + 60)),
-            *("--every", str(EVERY_S), "--simulate", address, "0", str(agents), str(process.pid)),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
+    simulators = start_simulator(address, 0, agents, seconds + 60, EVERY_S)
+    assert simulators.stdin is not None
+    simulators.stdin.write("go\n")
+    simulators.stdin.flush()
     try:
         return asyncio.run(_watch(address, psutil.Process(process.pid), simulators, seconds))
     finally:
@@ -98,7 +94,7 @@ def measure(folder: Path, url: str, agents: int, seconds: float) -> Readings:
 
 
 async def _watch(
-    address: str, watched: psutil.Process, simulators: subprocess.Popen[bytes], seconds: float
+    address: str, watched: psutil.Process, simulators: subprocess.Popen[str], seconds: float
 ) -> Readings:
     found = Readings([], [], [])
     async with grpc.aio.insecure_channel(address) as channel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from harness_agent.spool import READ_BYTES, LaneName
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 WELCOME_TIMEOUT_S = 15.0
+HEARTBEAT_JITTER = 0.1
+"""Agents that were started together do not beat together for long."""
 SILENT_HEARTBEATS = 3
 """Each heartbeat is answered; after three without a word the connection is taken for half-open."""
 LEAST_SILENCE_S = 5.0
@@ -197,7 +200,8 @@ class Session:
         while True:
             self._heartbeat_due = True
             self._wake_control.set()
-            await asyncio.sleep(heartbeat_s)
+            jitter = random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)  # noqa: S311 - no secret
+            await asyncio.sleep(heartbeat_s * jitter)
 
     async def _send(self, call: Any) -> None:
         reader = self._outbox.spool.reader(LaneName.CONTROL)

@@ -12,13 +12,13 @@ from typing import Any
 import grpc
 from google.protobuf.json_format import MessageToDict
 from harness_proto.v1 import fleet_pb2, fleet_pb2_grpc, telemetry_pb2
-from harness_store import events, fleet, leases, runs
+from harness_store import events, fleet, leases
 from harness_store.errors import StoreError
 from harness_store.rows import chunks
-from harness_store.task_batch import run_owners
 
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.enrolment import Enrolment, answer
+from harness_coordinator.heartbeats import heartbeat_of, store_heartbeats
 from harness_coordinator.ingest import Told, apply_told
 from harness_coordinator.roles import Caller, Gate
 from harness_coordinator.sample_intake import SAMPLE_RANGES, take_samples
@@ -122,25 +122,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             )
         )
         reader = asyncio.create_task(self._read(session, request_iterator))
-        closed = asyncio.create_task(session.closed.wait())
+        reader.add_done_callback(lambda _: session.close())
         try:
-            while True:
-                next_message = asyncio.create_task(session.outbox.get())
-                done, _ = await asyncio.wait(
-                    {next_message, reader, closed}, return_when=asyncio.FIRST_COMPLETED
-                )
-                if next_message in done:
-                    yield next_message.result()
-                    continue
-                next_message.cancel()
-                while not session.outbox.empty():
-                    yield session.outbox.get_nowait()
-                if reader in done:
-                    reader.result()
-                return
+            while (message := await session.outbox.get()) is not None:
+                yield message
+            if reader.done():
+                reader.result()
         finally:
             reader.cancel()
-            closed.cancel()
             self._sessions.remove(session)
 
     async def PushSamples(  # noqa: N802 - the name is the wire's
@@ -233,46 +222,23 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                     )
                 )
 
-    async def _heartbeat(self, session: AgentSession, beat: fleet_pb2.Heartbeat) -> None:
+    async def _heartbeat(self, session: AgentSession, message: fleet_pb2.Heartbeat) -> None:
         received_ns = time.time_ns()
-        session.loaded_model = beat.loaded_model
-        expires_ns = received_ns + int(self._settings.lease_s * 1e9)
-        held = [(h.task_id, h.attempt) for h in beat.held]
-        watermarks = [(w.run_id, w.before_ns) for w in beat.watermarks]
-
-        def store(connection: Any) -> list[tuple[str, int]] | None:
-            known = fleet.heartbeat(
-                connection,
-                agent_id=session.agent_id,
-                boot_id=session.boot_id,
-                now_ns=received_ns,
-                loaded_model=beat.loaded_model,
-                spool_bytes=beat.spool_bytes,
-                dropped_samples=beat.dropped_samples,
-                clock_offset_ns=beat.clock_offset_ns if beat.HasField("clock_offset_ns") else None,
-                clock_offset_error_ns=(
-                    beat.clock_offset_error_ns if beat.HasField("clock_offset_error_ns") else None
-                ),
-                clock_drift_ppm=beat.clock_drift_ppm if beat.HasField("clock_drift_ppm") else None,
-                clock_drift_error_ppm=(
-                    beat.clock_drift_error_ppm if beat.HasField("clock_drift_error_ppm") else None
-                ),
-                coordinator_id=self._coordinator_id,
-            )
-            if not known:
-                return None
-            owners = run_owners(connection, [run_id for run_id, _ in watermarks]) if watermarks else {}
-            for run_id, before_ns in watermarks:
-                if (owner := owners.get(run_id)) is not None and owner.agent_id == session.agent_id:
-                    runs.set_watermark(connection, run_id, before_ns)
-            return leases.renew(connection, session.agent_id, held, expires_ns)
-
-        lost = await self._writes.run(store)
+        session.loaded_model = message.loaded_model
+        beat = heartbeat_of(
+            message,
+            agent_id=session.agent_id,
+            boot_id=session.boot_id,
+            received_ns=received_ns,
+            expires_ns=received_ns + int(self._settings.lease_s * 1e9),
+            coordinator_id=self._coordinator_id,
+        )
+        lost = (await self._writes.run_together(store_heartbeats, [beat], patient=True)).get(beat)
         if lost is None:
             session.refuse("this agent was removed from the fleet")
             return
         reply = fleet_pb2.HeartbeatReply(
-            agent_sent_monotonic_ns=beat.sent_monotonic_ns,
+            agent_sent_monotonic_ns=message.sent_monotonic_ns,
             received_realtime_ns=received_ns,
             lost=[fleet_pb2.HeldTask(task_id=t, attempt=a) for t, a in lost],
         )

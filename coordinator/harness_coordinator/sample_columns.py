@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import numpy as np
 from harness_proto.v1 import telemetry_pb2
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ _COLUMNS: tuple[tuple[str, type[np.generic]], ...] = (
 _RANGE_COLUMNS: tuple[tuple[str, np.dtype[np.generic]], ...] = tuple(
     (name, np.dtype(kind))
     for name, kind in (
+        ("t_ns", "<i8"),
         ("half_width_ns", "<u4"),
         ("energy_j", "<f8"),
         ("power_w", "<f8"),
@@ -35,7 +38,7 @@ _RANGE_COLUMNS: tuple[tuple[str, np.dtype[np.generic]], ...] = tuple(
         ("interval_ns", "<i8"),
     )
 )
-_TIME = np.dtype("<i8")
+_raw_columns = attrgetter(*(name for name, _ in _RANGE_COLUMNS))
 LARGEST_SEQ = 2**63 - 1
 """What SQL's integers hold."""
 
@@ -73,15 +76,14 @@ def columns_of_range(found: telemetry_pb2.SampleRange) -> dict[str, NDArray[np.g
     Raises:
         MalformedBatchError: no samples, batches without samples, columns of different lengths, or no name.
     """
-    rows = found.rows
+    rows = list(found.rows)
     total = sum(rows)
     if not rows or 0 in rows:
         raise MalformedBatchError(f"batches from {found.seq_first} of {found.source_id} hold no samples")
     _check_name(found.boot_id, found.source_id, found.seq_first, len(rows))
-    columns: dict[str, NDArray[np.generic]] = {"t_ns": _array(found, "t_ns", found.t_ns, _TIME, total)}
-    for name, dtype in _RANGE_COLUMNS:
-        raw = getattr(found, name)
-        if raw:
+    columns: dict[str, NDArray[np.generic]] = {}
+    for (name, dtype), raw in zip(_RANGE_COLUMNS, _raw_columns(found), strict=True):
+        if raw or name == "t_ns":
             columns[name] = _array(found, name, raw, dtype, total)
     return columns
 

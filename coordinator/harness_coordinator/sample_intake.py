@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from harness_proto.v1 import telemetry_pb2
 from harness_store import segments
@@ -41,7 +41,8 @@ class _Waiting:
         """Take messages until they end."""
         try:
             async for message in messages:
-                size = message.ByteSize()
+                # Telling its size costs as much as writing it: where nobody waits it does not matter.
+                size = 0 if self._messages.empty() else message.ByteSize()
                 while self._bytes > MAX_WAITING_BYTES:
                     self._room.clear()
                     await self._room.wait()
@@ -84,16 +85,11 @@ async def take_samples(
             group, over = await waiting.group()
             blocks = [block for message in group for block in _blocks(message)]
             if blocks:
-                await writes.run_together(segments.append_blocks, blocks)
-            last: dict[tuple[str, str], int] = {}
-            for message in group:
-                if not message.ranges:
-                    last[message.boot_id, message.source_id] = message.seq
-                for each in message.ranges:
-                    last[each.boot_id, each.source_id] = each.seq_first + len(each.rows) - 1
+                # One message is what an agent has to tell now; several are what it could not tell before.
+                await writes.run_together(segments.append_blocks, blocks, patient=len(group) == 1)
             acks = [
                 telemetry_pb2.SampleAck(boot_id=boot_id, source_id=source_id, seq=seq)
-                for (boot_id, source_id), seq in last.items()
+                for (boot_id, source_id), seq in _last_batches(group).items()
                 if 0 <= seq <= LARGEST_SEQ
             ]
             if any(message.ranges for message in group):
@@ -104,6 +100,17 @@ async def take_samples(
         await filler
     finally:
         filler.cancel()
+
+
+def _last_batches(group: Sequence[telemetry_pb2.SampleBatch]) -> dict[tuple[str, str], int]:
+    """Return the number of the last batch of each boot and source in these messages."""
+    last: dict[tuple[str, str], int] = {}
+    for message in group:
+        if not message.ranges:
+            last[message.boot_id, message.source_id] = message.seq
+        for each in message.ranges:
+            last[each.boot_id, each.source_id] = each.seq_first + len(each.rows) - 1
+    return last
 
 
 def _blocks(message: telemetry_pb2.SampleBatch) -> list[segments.NewBlock]:

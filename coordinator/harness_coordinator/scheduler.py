@@ -222,7 +222,14 @@ class _Matches:
 
     def __init__(self, agents: Sequence[AgentView]) -> None:
         self._agents = agents
-        self._kinds = [(a.engines, a.devices, frozenset(a.labels.items())) for a in agents]
+        # Machines that differ in nothing but their name match alike. Their kinds are compared here once: a thousand
+        # agents with their devices are too much to hash for every requirement.
+        numbers: dict[object, int] = {}
+        self._kinds = [
+            numbers.setdefault((a.engines, a.devices, frozenset(a.labels.items())), len(numbers))
+            for a in agents
+        ]
+        self._examples = list(dict(zip(self._kinds, agents, strict=True)).values())
         self._all: dict[str, list[tuple[AgentView, Match]]] = {}
         self._able: dict[str, list[tuple[AgentView, Match]]] = {}
         self._why: dict[str, str] = {}
@@ -256,22 +263,24 @@ class _Matches:
 
     def _every(self, group: Group, need: str) -> list[tuple[AgentView, Match]]:
         if need not in self._all:
-            by_kind: dict[object, Match] = {}
-            found: list[tuple[AgentView, Match]] = []
-            for agent, kind in zip(self._agents, self._kinds, strict=True):
-                # Machines that differ in nothing but their name match alike, unless a name is asked for.
-                key = (kind, agent.name) if group.requirement.selector.agent is not None else kind
-                if key not in by_kind:
-                    by_kind[key] = match(
-                        group.requirement,
-                        agent_name=agent.name,
-                        labels=agent.labels,
-                        engines=agent.engines,
-                        devices=agent.devices,
-                    )
-                found.append((agent, by_kind[key]))
-            self._all[need] = found
+            if group.requirement.selector.agent is not None:
+                self._all[need] = [(agent, _match(group, agent)) for agent in self._agents]
+            else:
+                by_kind = [_match(group, example) for example in self._examples]
+                self._all[need] = [
+                    (agent, by_kind[kind]) for agent, kind in zip(self._agents, self._kinds, strict=True)
+                ]
         return self._all[need]
+
+
+def _match(group: Group, agent: AgentView) -> Match:
+    return match(
+        group.requirement,
+        agent_name=agent.name,
+        labels=agent.labels,
+        engines=agent.engines,
+        devices=agent.devices,
+    )
 
 
 def why_impossible(requirement: Requirement, agents: Sequence[AgentView]) -> str:

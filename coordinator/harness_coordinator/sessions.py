@@ -25,12 +25,12 @@ class AgentSession:
     labels: dict[str, str]
     engines: frozenset[str]
     devices: tuple[Device, ...]
-    outbox: asyncio.Queue[fleet_pb2.CoordinatorMessage] = field(default_factory=asyncio.Queue)
+    outbox: asyncio.Queue[fleet_pb2.CoordinatorMessage | None] = field(default_factory=asyncio.Queue)
+    """What the agent is to be told; None is the session's end."""
     loaded_model: str = ""
     wants_new_run: bool = False
     wants_tasks: dict[str, int] = field(default_factory=dict[str, int])
     draining: bool = False
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def send(self, **body: object) -> None:
         """Queue a message for the agent; field names are those of `CoordinatorMessage`."""
@@ -39,7 +39,11 @@ class AgentSession:
     def refuse(self, reason: str) -> None:
         """Tell the agent that it is not wanted any more and end the session once that is sent."""
         self.send(refusal=fleet_pb2.Refusal(reason=reason, retry=False))
-        self.closed.set()
+        self.close()
+
+    def close(self) -> None:
+        """End the session once everything queued is sent."""
+        self.outbox.put_nowait(None)
 
     def view(self, runs: Iterable[Run]) -> AgentView:
         """Return what the scheduler sees of this agent."""
@@ -67,7 +71,7 @@ class Sessions:
         """Add a session and close the one it replaces (a half-open connection of the same agent)."""
         older = self._by_agent.get(session.agent_id)
         if older is not None:
-            older.closed.set()
+            older.close()
         self._by_agent[session.agent_id] = session
 
     def remove(self, session: AgentSession) -> None:

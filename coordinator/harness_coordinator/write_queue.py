@@ -13,7 +13,6 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +21,12 @@ MAX_GROUP = 512
 
 MAX_WAITING = 20_000
 """Operations in the queue; beyond it callers wait, which slows their agents down instead of filling memory."""
+
+PATIENCE_S = 0.1
+"""How long what nobody waits for is gathered: each transaction costs a millisecond or two, whatever it holds."""
+
+CROWD = 64
+"""Operations in the queue beyond which nothing more is gathered."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,7 +41,7 @@ class Transactional(Protocol):
         ...
 
 
-_Operation = tuple[Callable[[Any], Any], "Future[Any]"]
+_Operation = tuple[Callable[[Any], Any], "asyncio.Future[Any]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class _Part:
 
     function: Callable[[Any, list[Any]], Any]
     items: Sequence[Any]
+    patient: bool = False
 
     def __call__(self, connection: Any) -> Any:
         return self.function(connection, list(self.items))
@@ -55,16 +61,18 @@ class _Unit:
     """What is called once: an operation, or the parts of one function together."""
 
     call: Callable[[Any], Any]
-    futures: list[Future[Any]]
+    futures: list[asyncio.Future[Any]]
     parts: list[_Operation]
 
 
 class WriteQueue:
     """Runs functions of a connection on one thread, in order, in shared transactions."""
 
-    def __init__(self, store: Transactional) -> None:
+    def __init__(self, store: Transactional, *, patience_s: float = PATIENCE_S) -> None:
         self._store = store
+        self._patience_s = patience_s
         self._queue: queue.Queue[_Operation | None] = queue.Queue(MAX_WAITING)
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -74,30 +82,36 @@ class WriteQueue:
         Raises:
             Exception: what the operation or the commit raised; nothing of it is stored then.
         """
-        future: Future[T] = Future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         item = (operation, future)
         try:
             self._queue.put_nowait(item)
         except queue.Full:
-            await asyncio.get_running_loop().run_in_executor(None, self._queue.put, item)
-        return await asyncio.wrap_future(future)
+            await loop.run_in_executor(None, self._queue.put, item)
+        if not _is_patient(operation):
+            self._hurry.set()
+        return await future
 
-    async def run_together(self, function: Callable[[Any, list[T]], R], items: Sequence[T]) -> R:
+    async def run_together(
+        self, function: Callable[[Any, list[T]], R], items: Sequence[T], *, patient: bool = False
+    ) -> R:
         """Run `function(connection, items)` once it is its turn, with the items of all who wait for the same.
 
         All of them get what it returned.
 
         Nobody suffers by it: when the common call fails, each caller's items are tried alone. The function must
-        not mind in which order callers come.
+        not mind in which order callers come. Patient callers may be let wait for more of them.
 
         Raises:
             Exception: what the function raised for these items; nothing of them is stored then.
         """
-        return await self.run(_Part(function, items))
+        return await self.run(_Part(function, items, patient))
 
     def close(self) -> None:
         """Finish what was queued and stop the thread."""
         self._queue.put(None)
+        self._hurry.set()
         self._thread.join(timeout=30)
 
     def _work(self) -> None:
@@ -105,6 +119,11 @@ class WriteQueue:
             first = self._queue.get()
             if first is None:
                 return
+            # Whoever is in a hurry sets the event after it is in the queue: cleared before the queue is emptied,
+            # none is overlooked.
+            if _is_patient(first[0]) and self._queue.qsize() < CROWD:
+                self._hurry.wait(self._patience_s)
+            self._hurry.clear()
             group = [first]
             stop = False
             while len(group) < MAX_GROUP:
@@ -121,7 +140,8 @@ class WriteQueue:
                 return
 
     def _run_group(self, group: list[_Operation]) -> None:
-        units = _units([item for item in group if item[1].set_running_or_notify_cancel()])
+        units = _units([item for item in group if not item[1].cancelled()])
+        answers: list[_Answer] = []
         while units:
             failed: int | None = None
             results: list[Any] = []
@@ -135,21 +155,45 @@ class WriteQueue:
             except Exception as caught:  # noqa: BLE001 - whatever an operation raises belongs to its caller
                 error = caught
             if error is None:
-                for unit, result in zip(units, results, strict=True):
-                    for future in unit.futures:
-                        future.set_result(result)
-                return
+                answers += [(f, r, None) for u, r in zip(units, results, strict=True) for f in u.futures]
+                break
             if failed is not None and len(units[failed].parts) > 1:
                 units[failed : failed + 1] = [
                     _Unit(call, [f], [(call, f)]) for call, f in units[failed].parts
                 ]
                 continue
             if failed is None or len(units) == 1:
-                for unit in units:
-                    for future in unit.futures:
-                        future.set_exception(error)
-                return
-            units.pop(failed).futures[0].set_exception(error)
+                answers += [(f, None, error) for u in units for f in u.futures]
+                break
+            answers += [(f, None, error) for f in units.pop(failed).futures]
+        _tell(answers)
+
+
+_Answer = tuple["asyncio.Future[Any]", Any, "BaseException | None"]
+
+
+def _tell(answers: Sequence[_Answer]) -> None:
+    """Wake every caller's loop once for all of its callers: waking it costs more than answering does."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+    for answer in answers:
+        by_loop.setdefault(answer[0].get_loop(), []).append(answer)
+    for loop, mine in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, mine)
+
+
+def _resolve(answers: Sequence[_Answer]) -> None:
+    for future, result, error in answers:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+def _is_patient(operation: Callable[[Any], Any]) -> bool:
+    return isinstance(operation, _Part) and operation.patient
 
 
 def _units(group: Sequence[_Operation]) -> list[_Unit]:

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from sqlalchemy import URL, Connection, Engine
 from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError, SQLAlchemyError
 
-from harness_store.engine import READ_ONLY, SQLITE_BUSY_S, make_engine, parse_url, sqlite_file
+from harness_store.engine import (
+    READ_ONLY,
+    SQLITE_BUSY_S,
+    SQLITE_READER_CACHE_KIB,
+    make_engine,
+    parse_url,
+    sqlite_file,
+)
 from harness_store.errors import NotOurDatabaseError, StoreUnreachableError
 from harness_store.migrate import check_current, check_ours, current_revision, migrate
 
@@ -18,8 +25,10 @@ from harness_store.migrate import check_current, check_ours, current_revision, m
 class Store:
     """A database of ours. Thread-safe: each transaction has a connection of its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, readers: Engine | None = None) -> None:
+        """Use an engine, and another one for what only reads where that is given."""
         self._engine = engine
+        self._readers = readers or engine
 
     @property
     def dialect(self) -> str:
@@ -43,7 +52,7 @@ class Store:
         options = {READ_ONLY: True}
         if self.dialect == "postgresql":
             options["postgresql_readonly"] = True
-        with self._engine.connect().execution_options(**options) as connection, connection.begin():
+        with self._readers.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
     def schema_version(self) -> str | None:
@@ -54,6 +63,7 @@ class Store:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+        self._readers.dispose()
 
 
 def open_store(url: str, *, create: bool = True) -> Store:
@@ -85,7 +95,9 @@ def open_store(url: str, *, create: bool = True) -> Store:
     except BaseException:
         engine.dispose()
         raise
-    return Store(engine)
+    if path is None:
+        return Store(engine)
+    return Store(engine, make_engine(parsed, cache_kib=SQLITE_READER_CACHE_KIB))
 
 
 def _prepare(engine: Engine, url: URL, shown: str, *, create: bool) -> None:

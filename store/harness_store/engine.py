@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ SQLITE_BUSY_S = 30.0
 
 SQLITE_CACHE_KIB = 32 * 1024
 """Samples of a thousand sources end in a thousand leaves of each index; with 2 MB each of them is read anew."""
+
+SQLITE_READER_CACHE_KIB = 2 * 1024
+"""Readers come in dozens, and what they read they read once: the writer's cache in each would be 1 GB for nothing."""
 
 SQLITE_CHECKPOINT_PAGES = 8_000
 """32 MB of log before its pages are copied into the database: a leaf that changes each second is copied once."""
@@ -54,13 +58,18 @@ def parse_url(url: str) -> URL:
     return parsed
 
 
-def make_engine(url: URL) -> Engine:
-    """Return an engine whose transactions are durable and, on SQLite, take the writer's lock at their begin."""
+def make_engine(url: URL, *, cache_kib: int = SQLITE_CACHE_KIB) -> Engine:
+    """Return an engine whose transactions are durable and, on SQLite, take the writer's lock at their begin.
+
+    Args:
+        url: of `parse_url`.
+        cache_kib: pages that each connection to SQLite may keep, KiB.
+    """
     if url.get_backend_name() == "sqlite":
         engine = create_engine(
             url, connect_args={"timeout": SQLITE_BUSY_S}, pool_size=8, max_overflow=24, pool_use_lifo=True
         )
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, cache_kib=cache_kib))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     return create_engine(
@@ -77,14 +86,14 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any, *, cache_kib: int) -> None:
     # The driver must not open transactions of its own: _begin_sqlite says which kind is wanted.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys=ON")
     # In WAL mode only FULL flushes each commit to disk; NORMAL may lose acknowledged rows on power failure.
     cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute(f"PRAGMA cache_size=-{SQLITE_CACHE_KIB}")
+    cursor.execute(f"PRAGMA cache_size=-{cache_kib}")
     cursor.execute(f"PRAGMA wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}")
     cursor.close()
 

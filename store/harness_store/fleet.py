@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Boolean, Connection, Double, bindparam, case, func, select, update
+from sqlalchemy import Connection, case, select, update
 
 from harness_store.agent_boots import boot_row, control_seq, control_seqs, set_control_seq, set_control_seqs
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
-from harness_store.models import Agent, AgentBoot, ClockOffset, Source
-from harness_store.models.base import StorableText
+from harness_store.heartbeats import AgentNews, heartbeat, note_alive
+from harness_store.listed import listed, one_of
+from harness_store.models import Agent, AgentBoot, Source
 from harness_store.rows import insert_absent, json_or_none, upsert
 from harness_store.sources import SourceRecord, mark_source_gone, sources_of, upsert_sources
 
 __all__ = [
+    "AgentNews",
     "DuplicateNameError",
     "RemovedAgentError",
     "SourceRecord",
     "control_seq",
     "control_seqs",
+    "heartbeat",
     "mark_source_gone",
+    "note_alive",
     "set_control_seq",
     "set_control_seqs",
     "sources_of",
@@ -29,9 +33,6 @@ __all__ = [
 
 PROCESSOR_SCOPES = frozenset({"package", "dram", "psys", "core", "uncore", "cpu", "host"})
 """Scopes of the host's processors, which people count as one piece of hardware however many zones it has."""
-
-CLOCK_OFFSET_EVERY_NS = 60_000_000_000
-"""An offset estimate a minute is stored; a quartz drifts some microseconds in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,79 +130,6 @@ def register_agent(
     insert_absent(connection, AgentBoot, boot_row(agent_id, boot_id, clock_id, now_ns, monotonic_ns))
 
 
-def heartbeat(
-    connection: Connection,
-    *,
-    agent_id: str,
-    boot_id: str,
-    now_ns: int,
-    loaded_model: str = "",
-    spool_bytes: int | None = None,
-    dropped_samples: int | None = None,
-    clock_offset_ns: float | None = None,
-    clock_offset_error_ns: float | None = None,
-    clock_drift_ppm: float | None = None,
-    clock_drift_error_ppm: float | None = None,
-    coordinator_id: str | None = None,
-) -> bool:
-    """Note that an agent is alive, by one conditional update.
-
-    Returns:
-        False when the agent was removed or this is not its current process: a late heartbeat revives nothing.
-    """
-    has_offset = clock_offset_ns is not None and clock_offset_error_ns is not None
-    values = {
-        "b_agent": agent_id,
-        "b_boot": boot_id,
-        "b_now_ns": now_ns,
-        "b_model": loaded_model or None,
-        "b_spool": spool_bytes,
-        "b_dropped": dropped_samples,
-        "b_coordinator": coordinator_id,
-        "b_offset": clock_offset_ns if has_offset else None,
-        "b_error": clock_offset_error_ns if has_offset else None,
-        "b_has_offset": has_offset,
-        "b_drift": clock_drift_ppm if clock_drift_error_ppm is not None else None,
-        "b_drift_error": clock_drift_error_ppm if clock_drift_ppm is not None else None,
-    }
-    if connection.execute(_HEARTBEAT, values).rowcount != 1:
-        return False
-    if clock_offset_ns is not None and clock_offset_error_ns is not None:
-        offset = {"offset_ns": clock_offset_ns, "error_ns": clock_offset_error_ns}
-        drift = {"drift_ppm": clock_drift_ppm, "drift_error_ppm": clock_drift_error_ppm}
-        _keep_offset(connection, agent_id, now_ns, offset | drift)
-    return True
-
-
-# Said by each agent every five seconds: built once, because building costs five times what running does. What a
-# heartbeat does not tell stays as it was.
-_HEARTBEAT = (
-    update(Agent)
-    .where(
-        Agent.agent_id == bindparam("b_agent"), Agent.boot_id == bindparam("b_boot"), Agent.state != "removed"
-    )
-    .values(
-        last_seen_realtime_ns=bindparam("b_now_ns"),
-        loaded_model=bindparam("b_model"),
-        state=case((Agent.state == "lost", "live"), else_=Agent.state),
-        spool_bytes=func.coalesce(bindparam("b_spool", type_=BigInteger), Agent.spool_bytes),
-        dropped_samples=func.coalesce(bindparam("b_dropped", type_=BigInteger), Agent.dropped_samples),
-        coordinator_id=func.coalesce(bindparam("b_coordinator", type_=StorableText), Agent.coordinator_id),
-        clock_offset_ns=func.coalesce(bindparam("b_offset", type_=Double), Agent.clock_offset_ns),
-        clock_offset_error_ns=func.coalesce(bindparam("b_error", type_=Double), Agent.clock_offset_error_ns),
-        # An offset without a drift begins a new line: the drift of the old one says nothing any more.
-        clock_drift_ppm=case(
-            (bindparam("b_has_offset", type_=Boolean), bindparam("b_drift", type_=Double)),
-            else_=Agent.clock_drift_ppm,
-        ),
-        clock_drift_error_ppm=case(
-            (bindparam("b_has_offset", type_=Boolean), bindparam("b_drift_error", type_=Double)),
-            else_=Agent.clock_drift_error_ppm,
-        ),
-    )
-)
-
-
 def mark_lost(connection: Connection, *, older_than_ns: int) -> list[str]:
     """Mark live agents lost that were last seen before `older_than_ns` (realtime); return their ids."""
     rows = connection.execute(
@@ -244,8 +172,11 @@ def remove_agent(connection: Connection, agent: str) -> str:
 
 def states(connection: Connection, agent_ids: Sequence[str]) -> dict[str, str]:
     """Return the states of these agents; unknown ones are left out."""
-    rows = connection.execute(select(Agent.agent_id, Agent.state).where(Agent.agent_id.in_(agent_ids)))
+    rows = connection.execute(_STATES, {"b_ids": listed(agent_ids)})
     return {row.agent_id: row.state for row in rows}
+
+
+_STATES = select(Agent.agent_id, Agent.state).where(one_of(Agent.agent_id, "b_ids"))
 
 
 def find_agent(connection: Connection, agent: str) -> str:
@@ -323,20 +254,4 @@ def _claim_name(connection: Connection, agent_id: str, name: str) -> None:
         )
     connection.execute(
         update(Agent).where(Agent.agent_id == holder.agent_id).values(name=Agent.name + "~" + Agent.agent_id)
-    )
-
-
-def _keep_offset(
-    connection: Connection, agent_id: str, now_ns: int, estimate: Mapping[str, float | None]
-) -> None:
-    latest = connection.execute(
-        select(func.max(ClockOffset.at_realtime_ns)).where(ClockOffset.agent_id == agent_id)
-    ).scalar()
-    if latest is not None and now_ns - latest < CLOCK_OFFSET_EVERY_NS:
-        return
-    clock_id = connection.execute(select(Agent.clock_id).where(Agent.agent_id == agent_id)).scalar_one()
-    insert_absent(
-        connection,
-        ClockOffset,
-        {"agent_id": agent_id, "at_realtime_ns": now_ns, "clock_id": clock_id, **estimate},
     )

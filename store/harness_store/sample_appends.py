@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from harness_store.bulk_insert import BulkInsert
 from harness_store.errors import BadSegmentError
-from harness_store.models import PACKED
+from harness_store.models import PACKED, SampleSegment
 from harness_store.rollup import roll_up
+from harness_store.rows import table_of
 from harness_store.sample_columns import Columns, normalise, pack
 from harness_store.source_lock import lock_sources
 
@@ -72,7 +74,7 @@ def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns:
         by_source.setdefault((block.agent_id, block.boot_id, block.source_id), []).append(block)
     keys = sorted(by_source)
     lock_sources(connection, keys)
-    spans = [(min(b.seq for b in by_source[key]), max(b.seq_last for b in by_source[key])) for key in keys]
+    spans = [_span(by_source[key]) for key in keys]
     parts: list[tuple[_Key, _Part]] = []
     for key, taken in zip(keys, _stored_ranges(connection, keys, spans), strict=True):
         parts += [(key, part) for part in _new_parts(by_source[key], taken)]
@@ -89,28 +91,36 @@ def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns:
         for (key, part), start, end, n in zip(parts, earliest, latest, lengths, strict=True)
     ]
     # Twelve values a block, hundreds of blocks a second: the driver takes tuples at a third of the cost.
-    connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
+    _INSERT.run(connection, rows)
     roll_up(connection, [(key[0], key[2], part.clock_id, part.columns) for key, part in parts])
     return sum(part.last - part.first + 1 for _, part in parts)
 
 
+def _span(blocks: Sequence[NewBlock]) -> tuple[int, int]:
+    """Return the first and the last batch of one source's blocks."""
+    if len(blocks) == 1:
+        return blocks[0].seq, blocks[0].seq_last
+    return min(b.seq for b in blocks), max(b.seq_last for b in blocks)
+
+
 def _new_parts(blocks: Sequence[NewBlock], taken: list[tuple[int, int]]) -> Iterator[_Part]:
     """Yield what of one source's blocks is in none of the ranges, nor in a block before."""
-    for block in sorted(blocks, key=lambda block: block.seq):
+    for block in sorted(blocks, key=lambda block: block.seq) if len(blocks) > 1 else blocks:
         columns = normalise(block.columns)
         if block.rows and sum(block.rows) != len(columns["t_ns"]):
             raise BadSegmentError(
                 f"batches of {sum(block.rows)} polls together hold {len(columns['t_ns'])} times"
             )
-        in_the_way = [(f, last) for f, last in taken if f <= block.seq_last and last >= block.seq]
-        taken.append((block.seq, block.seq_last))
+        seq_last = block.seq_last
+        in_the_way = [(f, last) for f, last in taken if f <= seq_last and last >= block.seq]
+        taken.append((block.seq, seq_last))
         if not in_the_way:
-            yield _Part(block.clock_id, block.seq, block.seq_last, columns)
+            yield _Part(block.clock_id, block.seq, seq_last, columns)
             continue
         edges = np.concatenate(([0], np.cumsum(block.rows or (len(columns["t_ns"]),)))).tolist()
         first: int | None = None
-        for seq in range(block.seq, block.seq_last + 2):
-            free = seq <= block.seq_last and not any(f <= seq <= last for f, last in in_the_way)
+        for seq in range(block.seq, seq_last + 2):
+            free = seq <= seq_last and not any(f <= seq <= last for f, last in in_the_way)
             if free and first is None:
                 first = seq
             elif not free and first is not None:
@@ -125,10 +135,7 @@ _COLUMNS = (
     "agent_id", "boot_id", "source_id", "seq_first", "seq_last", "clock_id", "start_ns", "end_ns", "row_count",
     "stored_realtime_ns", "codec", "payload",
 )  # fmt: skip
-_INSERT = {
-    style: f"INSERT INTO sample_segments ({', '.join(_COLUMNS)}) VALUES ({', '.join([mark] * len(_COLUMNS))})"  # noqa: S608
-    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
-}
+_INSERT = BulkInsert(table_of(SampleSegment), _COLUMNS)
 
 
 def _stored_ranges(

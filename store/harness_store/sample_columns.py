@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,6 @@ DTYPES: dict[str, np.dtype[np.generic]] = {
 """Every column of a source's samples. The order is part of the packed form: append, never reorder."""
 
 NAMES = tuple(DTYPES)
-_KNOWN = frozenset(NAMES)
-_BIT = {name: 1 << i for i, name in enumerate(NAMES)}
 _HEADER = struct.Struct("<BHI")
 _VERSION = 1
 
@@ -44,18 +43,17 @@ def normalise(columns: Columns) -> dict[str, NDArray[np.generic]]:
     Raises:
         BadSegmentError: an unknown column, no times, different lengths, or values that do not fit their type.
     """
-    if not columns.keys() <= _KNOWN:
-        unknown = min(set(columns) - _KNOWN)
-        raise BadSegmentError(f"samples have no column {unknown!r}; known are {', '.join(NAMES)}")
+    names = tuple(columns)
+    in_order = _in_order(names)
     if "t_ns" not in columns or len(columns["t_ns"]) == 0:
         raise BadSegmentError("samples need at least one time in `t_ns`")
     rows = len(columns["t_ns"])
     found: dict[str, NDArray[np.generic]] = {}
-    for name, dtype in DTYPES.items():
-        values = columns.get(name)
-        if values is None or (len(values) == 0 and name != "t_ns"):
-            continue
+    for name in in_order:
+        values, dtype = columns[name], DTYPES[name]
         if len(values) != rows:
+            if len(values) == 0:
+                continue
             raise BadSegmentError(f"{name} has {len(values)} values for {rows} times")
         if not isinstance(values, np.ndarray) or (values.dtype is not dtype and values.dtype != dtype):
             values = np.asarray(values, dtype=dtype)
@@ -63,13 +61,23 @@ def normalise(columns: Columns) -> dict[str, NDArray[np.generic]]:
     return found
 
 
+@lru_cache(maxsize=256)
+def _in_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names in the fixed order; a source sends the same ones a thousand times."""
+    if unknown := set(names) - set(NAMES):
+        raise BadSegmentError(f"samples have no column {min(unknown)!r}; known are {', '.join(NAMES)}")
+    return tuple(name for name in NAMES if name in names)
+
+
 def pack(columns: Columns) -> bytes:
     """Return normalised columns as bytes: version, mask of columns, number of rows, then the values."""
-    mask = 0
-    for name in columns:
-        mask |= _BIT[name]
-    head = _HEADER.pack(_VERSION, mask, len(columns["t_ns"]))
-    return head + b"".join([values.tobytes() for values in columns.values()])
+    head = _HEADER.pack(_VERSION, _mask(tuple(columns)), len(columns["t_ns"]))
+    return b"".join([head, *(values.tobytes() for values in columns.values())])
+
+
+@lru_cache(maxsize=256)
+def _mask(names: tuple[str, ...]) -> int:
+    return sum(1 << NAMES.index(name) for name in names)
 
 
 def unpack(payload: bytes) -> dict[str, NDArray[np.generic]]:
@@ -81,7 +89,7 @@ def unpack(payload: bytes) -> dict[str, NDArray[np.generic]]:
     if len(payload) < _HEADER.size:
         raise BadSegmentError("a stored block is cut short")
     version, mask, rows = _HEADER.unpack_from(payload)
-    names = [name for name in NAMES if mask & _BIT[name]]
+    names = [name for i, name in enumerate(NAMES) if mask >> i & 1]
     size = _HEADER.size + rows * sum(DTYPES[name].itemsize for name in names)
     if version != _VERSION or len(payload) != size:
         raise BadSegmentError(f"a stored block of form {version} has {len(payload)} bytes instead of {size}")

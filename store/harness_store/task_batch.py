@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
+from harness_store.bulk_insert import BulkInsert
 from harness_store.listed import listed, one_of
 from harness_store.models import Evaluation, Generation, Job, Query, Run, Task
 from harness_store.models.base import StorableText, storable
@@ -122,8 +123,7 @@ class TaskBatch:
             give_back(connection, cast(Any, task), now_ns=self.now_ns, retry_delays_s=RETRY_DELAYS_S, **how)
         if self.generations:
             # Two dozen values a result: the driver takes tuples at a third of the cost.
-            rows = [_stored(row) for row in self.generations]
-            connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
+            _INSERT.run(connection, [_stored(row) for row in self.generations])
         upsert(connection, Evaluation, self.verdicts)
 
 
@@ -151,11 +151,7 @@ def _stored(row: Mapping[str, Any]) -> tuple[Any, ...]:
 _GENERATION = tuple(column.name for column in table_of(Generation).columns)
 _values = itemgetter(*_GENERATION)
 _texts = itemgetter(*(c.name for c in table_of(Generation).columns if isinstance(c.type, StorableText)))
-_INSERT = {
-    style: f"INSERT INTO generations ({', '.join(_GENERATION)}) VALUES ({', '.join([mark] * len(_GENERATION))})"  # noqa: S608
-    " ON CONFLICT (task_id, attempt) DO NOTHING"
-    for style, mark in (("qmark", "?"), ("pyformat", "%s"), ("format", "%s"))
-}
+_INSERT = BulkInsert(table_of(Generation), _GENERATION, "ON CONFLICT (task_id, attempt) DO NOTHING")
 _TASKS = (
     select(
         Task.task_id,

@@ -296,7 +296,10 @@ def test_a_full_disk_stops_new_work_and_nothing_else(
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    coordinator.offers.append(offer(count=60, engine_args={"first_token_s": 0.05}, concurrency=2, last=True))
+    tasks = 150
+    coordinator.offers.append(
+        offer(count=tasks, engine_args={"first_token_s": 0.05}, concurrency=2, last=True)
+    )
     agent = start_agent(
         coordinator, state="disk/state", wrap=["unshare", "-rm", sys.executable, "-c", FULL, str(disk)]
     )
@@ -312,13 +315,15 @@ def test_a_full_disk_stops_new_work_and_nothing_else(
             pass
     coordinator.wait_for(lambda: "takes no new work until there is room" in agent.log, "the plain message")
     assert "no space left" in agent.log
-    stuck = len(coordinator.generations())
-    beats = len(coordinator.heartbeats)
-    coordinator.wait_for(lambda: len(coordinator.heartbeats) > beats + 2, "heartbeats on a full disk")
-    assert len(coordinator.generations()) <= stuck + 4
+    # What was on its way still comes, late on a busy machine; then nothing more while heartbeats go on.
+    came = -1
+    while came != len(coordinator.generations()):
+        came, beats = len(coordinator.generations()), len(coordinator.heartbeats)
+        coordinator.wait_for(lambda b=beats: len(coordinator.heartbeats) > b + 2, "heartbeats on a full disk")
+    assert came < tasks, "the whole job was done on a full disk"
     os.truncate(filler, 0)
     coordinator.wait_for(lambda: coordinator.ended("run-1"), "the run's end after there was room again")
     assert sorted(g.task_id for g in coordinator.generations() if not g.error) == sorted(
-        f"task-{n}" for n in range(60)
+        f"task-{n}" for n in range(tasks)
     )
     assert "spool_full" in [event.kind for event in coordinator.bodies("event")]

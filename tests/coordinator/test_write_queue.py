@@ -127,3 +127,23 @@ def test_parts_of_one_function_are_run_together_and_a_bad_part_is_its_callers_al
     assert [type(r) for r in results] == [type(None)] * 3 + [sqlite3.IntegrityError, type(None)]
     assert database.rows() == [1, 2, 3, 5]
     assert calls[0] == [1, 2, 3, 3, 4, 5], "first all of them in one call"
+
+
+def test_patient_callers_share_a_transaction_and_who_is_in_a_hurry_takes_them_along(tmp_path: Path) -> None:
+    database = Database(tmp_path / "d.db")
+    queue = WriteQueue(database, patience_s=30.0)
+
+    def insert_all(connection: sqlite3.Connection, values: list[int]) -> None:
+        connection.executemany("insert into t values (?)", [(value,) for value in values])
+
+    async def one_after_another() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for value in range(5):
+                tasks.create_task(queue.run_together(insert_all, [value], patient=True))
+                await asyncio.sleep(0.001)
+            tasks.create_task(queue.run(insert(5)))
+
+    asyncio.run(asyncio.wait_for(one_after_another(), 20.0))
+    queue.close()
+    assert database.rows() == [0, 1, 2, 3, 4, 5]
+    assert database.transactions <= 2, "the hurry may come between the queue's two looks"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg
 from click.testing import CliRunner
 from harness_cli.main import harness as harness_command
 
@@ -74,8 +77,22 @@ class Harness:
 
     def agent_state(self, name: str) -> str:
         """Return an agent's state, empty when the fleet does not know it."""
-        agents = json.loads(self.call("agents", "--format", "json").stdout or "[]")
-        return next((a["state"] for a in agents if a["name"] == name), "")
+        return next((state for (state,) in self.query("select state from agents where name = ?", name)), "")
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Read the database, nothing where it cannot be read now.
+
+        For conditions that are waited for: each process of the command line costs a second of processor time.
+        """
+        try:
+            if self.database.startswith("sqlite:///"):
+                path = self.database.removeprefix("sqlite:///")
+                with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+                    return database.execute(sql, values).fetchall()
+            with psycopg.connect(self.database) as postgres:
+                return postgres.execute(sql.replace("?", "%s").encode(), values).fetchall()
+        except (sqlite3.OperationalError, psycopg.OperationalError):
+            return []
 
     def run(self, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
         """Run `harness ARGUMENTS` against this coordinator as a user would."""
@@ -119,16 +136,22 @@ class Harness:
 
     def wait_until_over(self, job_id: str, deadline_s: float = DEADLINE_S * 2) -> dict[str, Any]:
         """Wait until a job is over and return its details."""
-
-        def over() -> dict[str, Any] | None:
-            detail = self.job(job_id)
-            return detail if detail["summary"]["state"] in {"done", "failed", "cancelled"} else None
-
-        return wait_for(over, f"job {job_id} is over", deadline_s)
+        over = "select 1 from jobs where job_id = ? and state in ('done', 'failed', 'cancelled')"
+        wait_for(lambda: self.query(over, job_id), f"job {job_id} is over", deadline_s)
+        return self.job(job_id)
 
     def results(self, job_id: str) -> list[dict[str, Any]]:
         """Return a job's result rows, read from the coordinator."""
         return self.rows("results", job_id)
+
+    def results_with_joules(self, job_id: str) -> list[dict[str, Any]]:
+        """Return a job's result rows once all have joules: samples that were late lead to a second computation."""
+
+        def complete() -> list[dict[str, Any]]:
+            rows = self.results(job_id)
+            return [] if any(row["joules"] is None and not row["error"] for row in rows) else rows
+
+        return wait_for(complete, f"every result of job {job_id} has joules")
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process and wait for its end."""

@@ -191,7 +191,8 @@ def test_a_cancelled_job_stops_and_its_engine_with_it(harness: Harness, tmp_path
     slow = {"tokens": 100, "token_s": 0.2}
     models = [{"id": "slow", "engine": "stub", "device": "cpu", "engine_args": slow}]
     job_id = harness.submit(write_job(tmp_path, models=models))
-    wait_for(lambda: int(harness.job(job_id)["summary"].get("running", 0)), "a task is running")
+    running = "select 1 from tasks where job_id = ? and state = 'running'"
+    wait_for(lambda: harness.query(running, job_id), "a task is running")
     assert any("standin_server" in line for line in harness.left_over())
     assert harness.run("job", "cancel", job_id).returncode == 0
     assert harness.job(job_id)["summary"]["state"] == "cancelled"
@@ -210,15 +211,16 @@ def test_nothing_is_lost_or_doubled_when_a_process_is_killed(
     arguments = {"tokens": 4, "token_s": 0.05}
     models = [{"id": "stand-in", "engine": "stub", "device": "cpu", "engine_args": arguments}]
     job_id = harness.submit(write_job(tmp_path, queries=24, energy="measured", models=models))
-    wait_for(lambda: int(harness.job(job_id)["summary"].get("done", 0)) >= 3, "three tasks are done")
+    done = "select 1 from tasks where job_id = ? and state = 'done'"
+    wait_for(lambda: len(harness.query(done, job_id)) >= 3, "three tasks are done")
     harness.kill(victim)
     if victim == "box":
         harness.start_agent()
     else:
         harness.start_coordinator(harness.address)
-    detail = harness.wait_until_over(job_id)
-    assert detail["summary"]["state"] == "done"
-    rows = harness.results(job_id)
+    assert harness.wait_until_over(job_id)["summary"]["state"] == "done"
+    rows = harness.results_with_joules(job_id)
+    detail = harness.job(job_id)
     assert sorted(r["query_id"] for r in rows) == sorted(f"q{i}" for i in range(24))
     assert not [r for r in rows if r["error"]]
     attributed = sum(t["attributed_joules"] for t in detail["totals"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +17,20 @@ from harness_agent.enrolment import Credentials, enrol, tls_options
 from harness_cli.token import seconds
 from harness_coordinator.authority import Authority
 from harness_coordinator.tokens import new_token
-from harness_proto.v1 import datasets_pb2, fleet_pb2, jobs_pb2, verdicts_pb2
+from harness_proto import v1 as wire
 from harness_store import credentials
 from harness_store.database import open_store
 
 from tests.end_to_end.harness_processes import HARNESS, Harness, wait_for
 
+# Every service of the wire, found by walking its modules: a new one must not be forgotten here.
 SERVICES = {
-    "Fleet": fleet_pb2.DESCRIPTOR.services_by_name["Fleet"],
-    "Jobs": jobs_pb2.DESCRIPTOR.services_by_name["Jobs"],
-    "Datasets": datasets_pb2.DESCRIPTOR.services_by_name["Datasets"],
-    "Verdicts": verdicts_pb2.DESCRIPTOR.services_by_name["Verdicts"],
+    name: service
+    for module in pkgutil.iter_modules(wire.__path__)
+    if module.name.endswith("_pb2")
+    for name, service in importlib.import_module(
+        f"{wire.__name__}.{module.name}"
+    ).DESCRIPTOR.services_by_name.items()
 }
 ALL_RPCS = [f"/harness.v1.{name}/{m.name}" for name, service in SERVICES.items() for m in service.methods]
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +59,31 @@ class Storm:
         self.chance = random.Random(seed)
         tree = folder / "powercap"
         add_zone(tree, "intel-rapl:0", "package-0", energy_j=100.0, limits_w=(65.0,))
-        self._player = subprocess.Popen([sys.executable, str(PLAYER), str(tree), "10", "20"])
-        self.shift_file = folder / "shift"
-        self.shift_file.write_text("0")
-        environment = {"HARNESS_POWERCAP_ROOT": str(tree), "SHIFT_FILE": str(self.shift_file)}
-        compiler = os.environ.get("CC") or shutil.which("cc")
-        self.can_shift = bool(compiler) and sys.platform == "linux"
-        if self.can_shift:
-            library = folder / "shifted_clock.so"
-            source = Path(__file__).with_name("shifted_clock.c")
-            subprocess.run(
-                [str(compiler), "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], check=True
-            )
-            environment["LD_PRELOAD"] = str(library)
-        self.fleet = SecureFleet(folder, environment)
-        self.fleet.start_coordinator()
-        self.fleet.log_in()
-        self.proxy = CuttableProxy(int(self.fleet.address.rpartition(":")[2]))
-        self.fleet.join("box", "--coordinator", f"127.0.0.1:{self.proxy.port}")
+        # What a start that fails has begun already must not outlive it; `close` ends what stands.
+        with ExitStack() as begun:
+            self._player = subprocess.Popen([sys.executable, str(PLAYER), str(tree), "10", "20"])
+            begun.callback(self._player.wait)
+            begun.callback(self._player.kill)
+            self.shift_file = folder / "shift"
+            self.shift_file.write_text("0")
+            environment = {"HARNESS_POWERCAP_ROOT": str(tree), "SHIFT_FILE": str(self.shift_file)}
+            compiler = os.environ.get("CC") or shutil.which("cc")
+            self.can_shift = bool(compiler) and sys.platform == "linux"
+            if self.can_shift:
+                library = folder / "shifted_clock.so"
+                source = Path(__file__).with_name("shifted_clock.c")
+                subprocess.run(
+                    [str(compiler), "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], check=True
+                )
+                environment["LD_PRELOAD"] = str(library)
+            self.fleet = SecureFleet(folder, environment)
+            begun.callback(self.fleet.stop)
+            self.fleet.start_coordinator()
+            self.fleet.log_in()
+            self.proxy = CuttableProxy(int(self.fleet.address.rpartition(":")[2]))
+            begun.callback(self.proxy.close)
+            self.fleet.join("box", "--coordinator", f"127.0.0.1:{self.proxy.port}")
+            begun.pop_all()
 
     def close(self) -> list[str]:
         """Stop everything; return what outlived it."""
@@ -185,10 +193,10 @@ def assert_whole(storm: Storm, job_id: str, tasks: int) -> None:
     )
     assert len(counted) == tasks
     assert {n for _, n in counted} == {1}, "a task without exactly one counted result"
-    rows = storm.fleet.results(job_id)
+    rows = storm.fleet.results_with_joules(job_id)
     assert len(rows) == tasks
-    assert not [r for r in rows if r["error"] or r["joules"] is None]
-    totals = detail["totals"]
+    assert not [r for r in rows if r["error"]]
+    totals = storm.fleet.job(job_id)["totals"]
     attributed = sum(t["attributed_joules"] for t in totals)
     unattributed = sum(t["unattributed_joules"] for t in totals)
     assert math.isclose(attributed + unattributed, sum(t["device_joules"] for t in totals), rel_tol=1e-9)
