@@ -10,7 +10,8 @@ from typing import Any
 from harness_analysis.errors import RoutingError
 from harness_analysis.routing.bradley_terry import SimilarityWeightedRanking
 from harness_analysis.routing.dual_contrastive import DC_SCHEDULE, RouterDc
-from harness_analysis.routing.factorised import FACTOR_SCHEDULE, EmbedLlm, RouteLlmFactorisation
+from harness_analysis.routing.descent import DESCENT_SCHEDULE, DescentRouter
+from harness_analysis.routing.factorised import EmbedLlm, RouteLlmFactorisation
 from harness_analysis.routing.finetuned.decoder import DECODER_SCHEDULE, Decoder
 from harness_analysis.routing.finetuned.encoder_classifier import EncoderClassifier
 from harness_analysis.routing.finetuned.training import Progress, Schedule, silent
@@ -35,7 +36,12 @@ _ROUTERS: dict[str, Callable[[int], Router]] = {
 ROUTERS = tuple(_ROUTERS)
 """Every router that needs no settings of its own; `knn:K` and `knn-vote:K` choose the number of neighbours."""
 
-BY_DESCENT = ("mf-embedllm", "mf-routellm", "router-dc")
+_BY_DESCENT: dict[str, tuple[type[DescentRouter], Schedule]] = {
+    "mf-embedllm": (EmbedLlm, DESCENT_SCHEDULE),
+    "mf-routellm": (RouteLlmFactorisation, DESCENT_SCHEDULE),
+    "router-dc": (RouterDc, DC_SCHEDULE),
+}
+BY_DESCENT = tuple(_BY_DESCENT)
 """Routers that torch trains on embeddings; once fitted they route without it."""
 FINETUNED = ("encoder", "decoder", "decoder-binary")
 """Routers that train a text model: `NAME:FOLDER`; `encoder` alone takes the MiniLM-L6 package's weights."""
@@ -89,10 +95,8 @@ def make_router(name: str, seed: int = 0, tuning: Tuning | None = None) -> Route
 
 
 def _by_descent(name: str, seed: int, tuning: Tuning) -> Router:
-    if name == "router-dc":
-        return RouterDc(schedule=tuning.schedule(DC_SCHEDULE), seed=seed)
-    made = EmbedLlm if name == "mf-embedllm" else RouteLlmFactorisation
-    return made(schedule=tuning.schedule(FACTOR_SCHEDULE), seed=seed)
+    made, schedule = _BY_DESCENT[name]
+    return made(schedule=tuning.schedule(schedule), seed=seed)
 
 
 def _finetuned(kind: str, path: str | None, name: str, seed: int, tuning: Tuning) -> Router:
