@@ -23,8 +23,9 @@ from harness_cli.route_conversations import multi_turn
 from harness_cli.route_curve import curve
 from harness_cli.route_experiment import experiment, pair
 from harness_cli.route_likelihood import likelihood
+from harness_cli.route_sla import sla
 from harness_cli.route_sweep import sweep
-from harness_cli.route_tuning import tuning_from, tuning_options
+from harness_cli.route_tuning import tuning_and_turns, tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from harness_analysis.routing import Router
     from harness_analysis.routing.evaluation import Evaluation
 
-ALL_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
+DEFAULT_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
 EVALUATION_COLUMNS = (
     "router",
     "area",
@@ -70,9 +71,10 @@ def _routing_options(command: Any) -> Any:
         ),
         click.option(
             "--routers",
-            default=ALL_ROUTERS,
-            help="Names with commas; also mf-embedllm, mf-routellm, sw-ranking, router-dc, knn:K,"
-            " encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER. Default: ten that need no torch.",
+            default=DEFAULT_ROUTERS,
+            help="Names with commas; also mf-embedllm, mf-routellm, sw-ranking, router-dc, knn:K, encoder[:FOLDER],"
+            " bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER; `all` for all that need no FOLDER,"
+            " `all,-bert` for all but one. Default: ten that need no torch.",
         ),
     ):
         command = option(command)
@@ -145,7 +147,7 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
     "name",
     default="knn",
     show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -229,7 +231,7 @@ def predict(
     "name",
     default="knn",
     show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
@@ -273,7 +275,19 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay, experiment, pair, sweep, likelihood, multi_turn, curve):
+for _command in (
+    cascade,
+    hybrid,
+    mess_plus,
+    sla,
+    replay,
+    experiment,
+    pair,
+    sweep,
+    likelihood,
+    multi_turn,
+    curve,
+):
     route.add_command(_command)
 
 
@@ -294,14 +308,16 @@ def run_evaluation(
 ) -> Evaluation:
     """Open outcomes, split them and evaluate routers by name; `works` receives what routes the test queries again."""
     from harness_analysis.embedding import embedder
-    from harness_analysis.routing.catalogue import make_router, needs_embedding
+    from harness_analysis.routing.catalogue import make_router, named_routers, needs_embedding
+    from harness_analysis.routing.choosing import check_threshold
     from harness_analysis.routing.evaluation import evaluate as evaluate_routers
 
-    names = [name.strip() for name in routers.split(",") if name.strip()]
-    with tuning_from(epochs, learning_rate, batch) as tuning:
+    check_threshold(threshold)
+    names, missing = named_routers(routers)
+    with tuning_and_turns(epochs, learning_rate, batch, len(names) + 1) as (tuning, begin):
         made = [make_router(name, seed, tuning) for name in names]
         matrix = open_source(**source).matrix(unit)
-        _say_left_out(matrix.left_out)
+        _say_left_out((*missing, *matrix.left_out))
         training, test = matrix.split(train_share, seed)
         vectors = embedder(embedding) if any(map(needs_embedding, names)) else None
         evaluation = evaluate_routers(
@@ -312,7 +328,7 @@ def run_evaluation(
             threshold=threshold,
             resamples=resamples,
             seed=seed,
-            progress=lambda name: click.echo(f"{name} ...", err=True),
+            progress=begin,
         )
     if works is not None:
         for name, router in zip(names, made, strict=True):

@@ -49,7 +49,7 @@ LABELS = {
     "name",
     default="knn",
     show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option(

@@ -66,20 +66,20 @@ def experiment(
     """
     check_output(output)
     check_figure(plot)
-    names = [word.strip() for word in routers.split(",") if word.strip()]
-    if not names and name != "specialists":
-        raise bad_input("no router was named: give some with --routers")
     with plain_failures():
         import pyarrow as pa
         from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
         from harness_analysis.routing import experiments
-        from harness_analysis.routing.catalogue import make_router
+        from harness_analysis.routing.catalogue import make_router, named_routers
 
+        names, missing = named_routers(routers) if name != "specialists" else ([], ())
         for router in names:
             make_router(router, seed)
         embedder(embedding)
         matrix = open_source(**source).matrix(unit)
+        for note in (*missing, *matrix.left_out):
+            click.echo(f"Left out: {note}", err=True)
         options = {"train_share": train_share, "resamples": resamples, "seed": seed}
         with_routers: dict[str, Callable[..., list[dict[str, Any]]]] = {
             "ood": experiments.out_of_distribution,
@@ -135,13 +135,16 @@ def pair(
         import pyarrow as pa
         from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
+        from harness_analysis.routing.catalogue import named_routers
         from harness_analysis.routing.rate_curve import rate_curves
 
+        names, missing = named_routers(routers)
         matrix = open_source(**source).matrix(unit)
         for asked in (small, large):
             if asked is not None and asked not in matrix.models:
                 raise bad_input(f"there is no model {asked}; there is {', '.join(matrix.models)}")
-        names = [word.strip() for word in routers.split(",") if word.strip()]
+        for note in (*missing, *matrix.left_out):
+            click.echo(f"Left out: {note}", err=True)
         rows = rate_curves(
             matrix,
             small or matrix.models[0],

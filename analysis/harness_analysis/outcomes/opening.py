@@ -49,7 +49,10 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
         raise OutcomesError(f"{name}: no such file")
     if path.suffix == ".parquet" and engine.startswith(READS_PARQUET):
         return Outcomes.from_parquet(name, engine)
-    return Outcomes.from_arrow(read_rows(path), engine, name)
+    rows = read_rows(path)
+    if not rows.num_rows:
+        raise OutcomesError(f"{name}: no outcomes in it")
+    return Outcomes.from_arrow(rows, engine, name)
 
 
 def read_rows(path: Path) -> pa.Table:
@@ -58,6 +61,8 @@ def read_rows(path: Path) -> pa.Table:
     Raises:
         OutcomesError: a kind that is not known, or a file that is broken.
     """
+    import polars as pl
+
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet
@@ -68,10 +73,9 @@ def read_rows(path: Path) -> pa.Table:
 
             return pyarrow.csv.read_csv(path)
         if path.suffix in {".jsonl", ".json"}:
-            import polars as pl
-
             read = pl.read_ndjson if path.suffix == ".jsonl" else pl.read_json
             return read(path).to_arrow()
-    except (pa.ArrowInvalid, ValueError, OSError) as error:
-        raise OutcomesError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
+    except (pa.ArrowInvalid, pl.exceptions.PolarsError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OutcomesError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from None
     raise OutcomesError(f"{path}: outcomes are read from {', '.join(FILE_KINDS)}, a folder or a database URL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ Loss = Callable[[IntArray, bool], Any]
 
 
 @dataclass
-class DescentRouter:
+class DescentRouter(ABC):
     """What these routers share: weights by name, as numpy arrays once they are learned.
 
     Each says what its scores are where nothing can be learned (`_constant`), what is trained (`_net`) and how weights
@@ -75,21 +76,21 @@ class DescentRouter:
             return columns_of(queries, self._weights["constant"])
         return self._scored(self._weights, queries.embeddings)
 
+    @abstractmethod
     def _constant(self, training: OutcomeMatrix) -> FloatArray | None:
         """Return the scores of every query where there is nothing to learn, shape (m,), else None."""
-        raise NotImplementedError
 
     def _rows(self, training: OutcomeMatrix) -> IntArray:
         """Return the queries to learn from."""
         return np.arange(len(training))
 
+    @abstractmethod
     def _net(self, torch: Torch, vectors: Any, verdicts: Any) -> tuple[Any, Loss]:
         """Return a `ParameterDict` and the loss of some queries under it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scored(self, weights: dict[str, FloatArray], embeddings: FloatArray) -> FloatArray:
         """Return scores of embeddings, shape (n, m)."""
-        raise NotImplementedError
 
     def _descend(self, torch: Torch, net: Any, examples: int, loss_of: Loss) -> None:
         """Train all parameters; the epoch with the least loss on held-out examples is kept."""

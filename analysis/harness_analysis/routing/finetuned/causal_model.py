@@ -11,7 +11,14 @@ import numpy as np
 
 from harness_analysis.outcomes.matrix import FloatArray
 from harness_analysis.routing.finetuned.decoder_prompts import Ending
-from harness_analysis.routing.finetuned.libraries import Torch, device_of, library, loading, model_folder
+from harness_analysis.routing.finetuned.libraries import (
+    Torch,
+    device_of,
+    library,
+    loading,
+    model_folder,
+    quiet,
+)
 
 MAX_QUERY_TOKENS = 512
 """Longer queries lose their end: what a router sees is bounded."""
@@ -150,5 +157,6 @@ class CausalModel:
 
     def save(self, folder: Path) -> None:
         """Write the model as safetensors, and its tokeniser."""
-        self.model.save_pretrained(str(folder))
-        self.tokeniser.save_pretrained(str(folder))
+        with quiet("a decoder"):
+            self.model.save_pretrained(str(folder))
+            self.tokeniser.save_pretrained(str(folder))

@@ -68,6 +68,19 @@ def loading(folder: Path, who: str) -> Iterator[None]:
     Raises:
         RoutingError: the folder's files cannot be loaded.
     """
+    with quiet(who):
+        try:
+            yield
+        except RoutingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - damaged weights and configurations fail in any way
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise RoutingError(f"{who}: the model in {folder} cannot be loaded: {reason[0][:200]}") from None
+
+
+@contextlib.contextmanager
+def quiet(who: str) -> Iterator[None]:
+    """Switch the libraries' own bars and remarks off inside."""
     import logging
 
     hub: Any = library("transformers", who)
@@ -79,11 +92,6 @@ def loading(folder: Path, who: str) -> Iterator[None]:
     sentences.setLevel(logging.ERROR)
     try:
         yield
-    except RoutingError:
-        raise
-    except Exception as error:  # noqa: BLE001 - damaged weights and configurations fail in any way
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RoutingError(f"{who}: the model in {folder} cannot be loaded: {reason[0][:200]}") from None
     finally:
         hub.utils.logging.set_verbosity(level)
         sentences.setLevel(had_level)
