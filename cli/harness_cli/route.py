@@ -58,7 +58,11 @@ def _routing_options(command: Any) -> Any:
     for option in (
         click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True),
         click.option(
-            "--seed", type=int, default=0, show_default=True, help="Of the split, routers and bootstrap."
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Of the split, routers and bootstrap.",
         ),
         click.option(
             "--train-share", type=float, default=0.7, show_default=True, help="Queries to learn from."
@@ -150,7 +154,7 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
     help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def fit(
     unit: str,
@@ -235,7 +239,7 @@ def predict(
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def thresholds(

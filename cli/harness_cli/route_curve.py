@@ -62,7 +62,11 @@ LABELS = {
 )
 @click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the split, subsets, routers and bootstrap."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the split, subsets, routers and bootstrap.",
 )
 @click.option(
     "--metric",

@@ -40,8 +40,20 @@ _LINES = {
 @click.option(
     "--similarity", type=float, default=0.999, show_default=True, help="Of duplicates: least cosine."
 )
+@click.option(
+    "--by",
+    type=click.Choice(["domain", "dataset"]),
+    default="domain",
+    show_default=True,
+    help="What is left out, counted or specialised in.",
+)
+@click.option(
+    "--domains",
+    type=click.IntRange(min=2),
+    help="Of remastered: keep the queries of so many, those of the greatest specialist score. Default: all.",
+)
 @click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def experiment(
@@ -51,6 +63,8 @@ def experiment(
     embedding: str,
     train_share: float,
     similarity: float,
+    by: str,
+    domains: int | None,
     resamples: int,
     seed: int,
     output: Path | None,
@@ -80,7 +94,9 @@ def experiment(
         matrix = open_source(**source).matrix(unit)
         for note in (*missing, *matrix.left_out):
             click.echo(f"Left out: {note}", err=True)
-        options = {"train_share": train_share, "resamples": resamples, "seed": seed}
+        if by == "dataset":
+            matrix = matrix.by_dataset()
+        options: dict[str, Any] = {"train_share": train_share, "resamples": resamples, "seed": seed}
         with_routers: dict[str, Callable[..., list[dict[str, Any]]]] = {
             "ood": experiments.out_of_distribution,
             "models": experiments.more_models,
@@ -93,6 +109,8 @@ def experiment(
         else:
             if name == "duplicates":
                 options["similarity"] = similarity
+            if name == "remastered":
+                options["domains"] = domains
             if name == "ood":
                 options["progress"] = lambda domain: click.echo(f"without {domain} ...", err=True)
             rows = with_routers[name](matrix, names, lambda: embedder(embedding), **options)
@@ -112,7 +130,7 @@ def experiment(
 @click.option("--routers", default="random,knn,kmeans,mf", show_default=True, help="Names with commas.")
 @click.option("--embedding", default="tfidf", show_default=True, help="tfidf or minilm.")
 @click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def pair(

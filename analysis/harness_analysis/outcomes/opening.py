@@ -26,7 +26,7 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
         job: of a store, one job's answers only.
 
     Raises:
-        OutcomesError: nothing there, or no outcomes in it.
+        OutcomesError: nothing there, no outcomes in it, or a job of what is no store.
         harness_store.errors.StoreError: a store that cannot be read.
     """
     name = str(source)
@@ -39,6 +39,8 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
             whose = f"job {job}" if job else "any job"
             raise OutcomesError(f"{name}: no answer of {whose} is in this store")
         return Outcomes.from_arrow(rows, engine, name)
+    if job is not None:
+        raise OutcomesError(f"{name}: jobs are of a database; a file or a folder has none to choose")
     path = Path(source)
     if path.is_dir():
         found = read_public_set(path)

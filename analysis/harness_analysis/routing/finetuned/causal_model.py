@@ -49,8 +49,8 @@ class CausalModel:
         Raises:
             RoutingError: transformers is missing, or the folder holds no causal model with a tokeniser.
         """
-        torch, found = library("torch", who), library("transformers", who)
         folder = model_folder(path, who)
+        torch, found = library("torch", who), library("transformers", who)
         with loading(folder, who):
             device = device_of(torch)
             tokeniser = found.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

