@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness_analysis.embedding.quiet import quiet
 from harness_analysis.outcomes.matrix import FloatArray
 from harness_analysis.routing.finetuned.decoder_prompts import Ending
 from harness_analysis.routing.finetuned.libraries import (
@@ -17,7 +18,6 @@ from harness_analysis.routing.finetuned.libraries import (
     library,
     loading,
     model_folder,
-    quiet,
 )
 
 MAX_QUERY_TOKENS = 512
@@ -157,6 +157,6 @@ class CausalModel:
 
     def save(self, folder: Path) -> None:
         """Write the model as safetensors, and its tokeniser."""
-        with quiet("a decoder"):
+        with quiet():
             self.model.save_pretrained(str(folder))
             self.tokeniser.save_pretrained(str(folder))

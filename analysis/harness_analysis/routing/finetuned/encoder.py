@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness_analysis.embedding.quiet import quiet
 from harness_analysis.outcomes.matrix import FloatArray, IntArray
 from harness_analysis.routing.finetuned.libraries import (
     Torch,
@@ -16,7 +17,6 @@ from harness_analysis.routing.finetuned.libraries import (
     library,
     loading,
     model_folder,
-    quiet,
 )
 from harness_analysis.routing.finetuned.training import Progress, Schedule, train
 
@@ -155,7 +155,7 @@ class EncoderWithHead:
 
     def save(self, folder: Path, who: str) -> None:
         """Write the encoder as a sentence transformer and the head as safetensors, no pickle among them."""
-        with quiet(who):
+        with quiet():
             self.sentences.save(str(folder / "encoder"), create_model_card=False)
         weights = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
         library("safetensors.torch", who).save_file(weights, str(folder / "head.safetensors"))
