@@ -87,7 +87,8 @@ def experiment(
         from harness_analysis.routing import experiments
         from harness_analysis.routing.catalogue import make_router, named_routers
 
-        names, missing = named_routers(routers) if name != "specialists" else ([], ())
+        none_needed = name == "specialists" and not routers.strip()
+        names, missing = ([], ()) if none_needed else named_routers(routers)
         for router in names:
             make_router(router, seed)
         embedder(embedding)

@@ -28,7 +28,7 @@ from tests.analysis.routing_worlds import topic_world
 
 FOLDER = os.environ.get("HARNESS_DECODER_FOLDER", "")
 # Of so few queries none is held out: two would choose the first epoch that happens to be right on them.
-FEW_STEPS = Schedule(epochs=3, batch=8, rate=1e-4, micro_batch=8, validation_share=0.0)
+FEW_STEPS = Schedule(epochs=3, batch=4, rate=1e-4, micro_batch=4, validation_share=0.0)
 # Two examples for each query, one for each model.
 EPOCHS: dict[Ask, int] = {"multiclass": 3, "binary": 2}
 
@@ -72,7 +72,7 @@ def say(done: int, total: int, note: str) -> None:
 
 @pytest.mark.parametrize("ask", ["multiclass", "binary"])
 def test_a_pretrained_decoder_learns_a_rule_in_a_few_steps(ask: Ask, tmp_path: Path) -> None:
-    training, test = easy_rule(24, seed=0), easy_rule(16, seed=9)
+    training, test = easy_rule(16, seed=0), easy_rule(12, seed=1)
     before = cross_entropy(ask, Path(FOLDER), test)
     router = Decoder(FOLDER, ask, replace(FEW_STEPS, epochs=EPOCHS[ask]), progress=say)
     fit_router(router, None, training).save(tmp_path / "router")

@@ -11,6 +11,7 @@ from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.descent import DescentRouter, Loss
 from harness_analysis.routing.finetuned.libraries import Torch
 from harness_analysis.routing.finetuned.training import Schedule
+from harness_analysis.routing.nearest import distinct
 
 DC_SCHEDULE = Schedule(epochs=40, rate=3e-3, head_rate=3e-3, patience=10, micro_batch=64)
 
@@ -137,7 +138,7 @@ def _cosines_to(torch: Torch, asked: Any, partners: Any) -> Any:
 def _groups(embeddings: FloatArray, groups: int, seed: int) -> IntArray:
     from sklearn.cluster import KMeans
 
-    count = min(groups, len(np.unique(embeddings, axis=0)))
+    count = min(groups, distinct(embeddings))
     return KMeans(n_clusters=count, random_state=seed, n_init="auto").fit_predict(embeddings)
 
 
