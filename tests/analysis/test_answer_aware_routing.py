@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from harness_analysis.embedding import TfidfEmbedder
 from harness_analysis.errors import RoutingError
+from harness_analysis.outcomes.matrix import OutcomeMatrix
 from harness_analysis.routing import cascade, hybrid, mess_plus
 from harness_analysis.routing import mess_plus_bounds as bounds
 from harness_analysis.routing.mess_plus_sla import sla_tables
@@ -133,13 +135,17 @@ def test_exploration_decays_as_the_proof_or_as_the_text_says() -> None:
 
 
 def run(alpha: float = 0.8, v: float = 0.001, **more) -> tuple[mess_plus.Trajectory, np.ndarray]:
-    world = topic_world(2_500, seed=5)
-    words = TfidfEmbedder(24)
-    words.fit(world.texts)
-    trajectory = mess_plus.run_mess_plus(
-        world.correct, world.cost, words.embed(world.texts), alpha=alpha, v=v, **more
-    )
+    world, vectors = embedded_world()
+    trajectory = mess_plus.run_mess_plus(world.correct, world.cost, vectors, alpha=alpha, v=v, **more)
     return trajectory, world.cost
+
+
+@functools.cache
+def embedded_world() -> tuple[OutcomeMatrix, np.ndarray]:
+    world = topic_world(1_200, seed=5)
+    words = TfidfEmbedder(16)
+    words.fit(world.texts)
+    return world, words.embed(world.texts)
 
 
 def test_mess_plus_keeps_its_promise_for_less_than_the_largest_model() -> None:
