@@ -29,7 +29,8 @@ from tests.analysis.routing_worlds import topic_world
 FOLDER = os.environ.get("HARNESS_DECODER_FOLDER", "")
 # Of so few queries none is held out: two would choose the first epoch that happens to be right on them.
 FEW_STEPS = Schedule(epochs=3, batch=4, rate=1e-4, micro_batch=4, validation_share=0.0)
-# Two examples for each query, one for each model.
+# Two examples for each query, one for each model. Seen with these: 12 of 12 held-out queries to the right model, and 9
+# of 12; always the commoner one is right for 6.
 EPOCHS: dict[Ask, int] = {"multiclass": 3, "binary": 2}
 
 pytestmark = [
@@ -90,4 +91,5 @@ def test_a_pretrained_decoder_learns_a_rule_in_a_few_steps(ask: Ask, tmp_path: P
     )
     assert after < 0.5 * before
     assert right > commoner + 0.15
-    assert reached.accuracy > 0.8
+    # Accuracy would prove nothing: the large model alone has 1.
+    assert reached.label_f1 > 0.6
