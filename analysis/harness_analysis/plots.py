@@ -1,7 +1,8 @@
-"""Figures of the analyses, as matplotlib figures: saved as PNG, SVG or PDF, or put into the report."""
+"""Figures of the analyses, as matplotlib figures: saved as PNG, SVG, PDF or a page, or put into the report."""
 
 from __future__ import annotations
 
+import html
 import io
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,33 @@ from harness_analysis.metrics.cost_quality import non_decreasing_hull
 from harness_analysis.outcomes.matrix import COST_UNITS
 from harness_analysis.routing.evaluation import ZERO, Evaluation
 
-FIGURE_KINDS = (".png", ".svg", ".pdf")
+FIGURE_KINDS = (".png", ".svg", ".pdf", ".html")
+_PAGE = (
+    '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{name}</title><body>{svg}</body></html>\n'
+)
 Figure = Any
 """A `matplotlib.figure.Figure`; the library is imported when the first one is made."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure by its file's ending.
+    """Write a figure by its file's ending; the file appears whole or not at all.
 
     Raises:
         AnalysisError: an ending that is not known, or a place that cannot be written.
     """
     if path.suffix.lower() not in FIGURE_KINDS:
         raise AnalysisError(f"{path}: figures are written as {', '.join(FIGURE_KINDS)}")
+    partial = path.with_name(path.name + ".partial")
     try:
-        figure.savefig(path, dpi=150)
+        if path.suffix.lower() == ".html":
+            partial.write_text(
+                _PAGE.format(name=html.escape(path.stem), svg=as_svg(figure)), encoding="utf-8"
+            )
+        else:
+            figure.savefig(partial, dpi=150, format=path.suffix[1:].lower())
+        partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise AnalysisError(f"{path}: cannot be written: {error.strerror}") from None
 
 
@@ -134,6 +146,33 @@ def learning_figure(table: pa.Table, metric: str) -> Figure:
         axes.fill_between(sizes, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     axes.set_xscale("log")
     axes.legend(fontsize=7)
+    return figure
+
+
+def sla_figure(curves: pa.Table, unit: str) -> Figure:
+    """Draw the running share of satisfied requests and the running cost of a request, one line per run.
+
+    Args:
+        curves: those of `sla_tables`.
+        unit: of the cost, of `COST_UNITS`.
+    """
+    figure, _ = _axes("", "", height=6.5)
+    figure.clear()
+    above, below = figure.subplots(2, 1, sharex=True)
+    rows = curves.to_pylist()
+    for line in dict.fromkeys(row["line"] for row in rows):
+        part = [row for row in rows if row["line"] == line]
+        at = [row["request"] for row in part]
+        above.plot(at, [row["satisfied"] for row in part], label=line)
+        below.plot(at, [row["mean_cost"] for row in part])
+    for alpha in sorted({row["alpha"] for row in rows}):
+        above.axhline(alpha, color="black", linestyle=":", linewidth=1)
+    above.set_ylabel("share satisfied so far")
+    below.set_ylabel(f"cost of a request so far ({COST_UNITS[unit]})", fontsize=8)
+    below.set_xlabel("request")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    above.legend(fontsize=7)
     return figure
 
 

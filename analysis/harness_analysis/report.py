@@ -75,9 +75,12 @@ def write_report(outcomes: Outcomes, path: Path, evaluation: Evaluation | None =
         f"<p>{_summary(outcomes)}</p>{''.join(parts)}"
         f"<p class='absent'>Made by joule-harness {version('joule-harness')}.</p></body></html>\n"
     )
+    partial = path.with_name(path.name + ".partial")
     try:
-        path.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise AnalysisError(f"{path}: cannot be written: {error.strerror}") from None
     return there
 

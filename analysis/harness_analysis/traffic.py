@@ -14,6 +14,8 @@ from harness_analysis.errors import AnalysisError
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 
 DAY_S = 86_400.0
+MOST_REQUESTS = 1e10
+"""Of a simulated day: a hundred times the paper's, and the better part of an hour."""
 BLOCK_REQUESTS = 1_000_000
 """Requests simulated at once: some tens of megabytes, whatever the length of the trace."""
 
@@ -100,7 +102,7 @@ def poisson_day(
         block: about how many at once.
 
     Raises:
-        TrafficError: rates or numbers that are negative or no numbers.
+        TrafficError: rates or numbers that are negative or no numbers, or more than `MOST_REQUESTS`.
     """
     if not (
         requests_per_day > 0
@@ -110,6 +112,11 @@ def poisson_day(
         and shape.sum() > 0
     ):
         raise TrafficError("a day of traffic needs a number of requests above 0 and rates of at least 0")
+    if requests_per_day > MOST_REQUESTS:
+        raise TrafficError(
+            f"a day of {requests_per_day:g} requests takes hours to replay; at most {MOST_REQUESTS:.0e} are,"
+            " and totals grow with the number"
+        )
     random = np.random.default_rng(seed)
     part_s = DAY_S / len(shape)
     mean = requests_per_day * shape / shape.sum()

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness_cli.failure import bad_input
 from harness_cli.outcome_options import (
     check_figure,
     cost_option,
@@ -70,22 +71,37 @@ def solvability(
 @analyze.command()
 @outcome_options
 @by_option
+@click.option(
+    "--families",
+    metavar="FILE|NAME,NAME,...",
+    help="Also within each family of models: a .json or .csv file of model and family, or how their names begin.",
+)
 @output_options
 @format_option
 def coverage(
-    by: str | None, output: Path | None, plot: Path | None, output_format: str, **source: Any
+    by: str | None,
+    families: str | None,
+    output: Path | None,
+    plot: Path | None,
+    output_format: str,
+    **source: Any,
 ) -> None:
     """Show the share of queries that some model up to each size solves."""
 
     def make() -> tuple[Any, Any]:
         from harness_analysis import descriptive, plots
 
-        table = descriptive.joint_coverage(open_source(**source), _column(by))
+        opened = open_source(**source)
+        if families is None:
+            table, lines = descriptive.joint_coverage(opened, _column(by)), _column(by)
+        else:
+            found = descriptive.families_of(families, [str(model) for model in opened.values("model_id")])
+            table, lines = descriptive.coverage_by_family(opened, found, _column(by)), "family"
         return table, lambda: plots.lines_figure(
             table,
             "up_to_params_b",
             "covered",
-            _column(by),
+            lines,
             x_title="models up to this size (billions of parameters)",
             y_title="share of queries solved by some model",
         )
@@ -168,7 +184,7 @@ def precision(
 @click.option("--threshold", type=float, default=0.5, show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def failures(
@@ -184,6 +200,8 @@ def failures(
     def make() -> tuple[Any, Any]:
         from harness_analysis import descriptive, plots
 
+        if "," in name or name == "all":
+            raise bad_input(f"--router {name}: name one router")
         evaluation = run_evaluation(unit=unit, routers=name, resamples=100, **options)
         choice = evaluation.results[0].choice
         assert choice is not None  # noqa: S101 - only the zero router has none, and it is no name
@@ -231,14 +249,23 @@ def pool(unit: str, output: Path | None, plot: Path | None, output_format: str, 
     "--routers", default="heuristic,knn,kmeans,mf,oracle", show_default=True, help="Empty for none."
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("report.html"))
 def report(unit: str, routers: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
     """Write one self-contained page about OUTCOMES: solvability, coverage, efficiency, savings, routers."""
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise bad_input(f"-o {output}: the report is a page; its name must end in .html")
+    if not output.absolute().parent.is_dir():
+        raise bad_input(f"-o {output}: there is no folder {output.parent}")
     with plain_failures():
         from harness_analysis.errors import AnalysisError
         from harness_analysis.report import write_report
+        from harness_analysis.routing.catalogue import make_router, named_routers
 
+        if routers:
+            for name in named_routers(routers)[0]:
+                make_router(name, seed)
+        opened = open_source(**source)
         evaluation = None
         if routers:
             try:
@@ -254,7 +281,7 @@ def report(unit: str, routers: str, embedding: str, seed: int, output: Path, **s
                 )
             except AnalysisError as error:
                 click.echo(f"No routers in the report: {error}", err=True)
-        parts = write_report(open_source(**source), output, evaluation)
+        parts = write_report(opened, output, evaluation)
     click.echo(f"{output}: {', '.join(parts) or 'nothing that these outcomes could support'}", err=True)
 
 

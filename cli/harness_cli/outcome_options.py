@@ -52,7 +52,9 @@ def cost_option(command: F) -> F:
 def output_options(command: F) -> F:
     """Add `-o` and `--plot`."""
     kind = click.Path(path_type=Path, dir_okay=False)
-    command = click.option("--plot", type=kind, help="Write the figure as .png, .svg or .pdf.")(command)
+    command = click.option("--plot", type=kind, help="Write the figure as .png, .svg, .pdf or .html.")(
+        command
+    )
     return click.option("-o", "--output", type=kind, help="Write the table as .csv, .json or .parquet.")(
         command
     )
@@ -83,6 +85,10 @@ def plain_failures() -> Iterator[None]:
 
 
 def check_figure(plot: Path | None) -> None:
-    """Refuse a figure whose kind is not known, before any work is done."""
-    if plot is not None and plot.suffix.lower() not in {".png", ".svg", ".pdf"}:
-        raise bad_input(f"--plot {plot}: the file name must end in .png, .svg or .pdf")
+    """Refuse a figure whose kind is not known, or that has no folder to lie in, before any work is done."""
+    if plot is None:
+        return
+    if plot.suffix.lower() not in {".png", ".svg", ".pdf", ".html"}:
+        raise bad_input(f"--plot {plot}: the file name must end in .png, .svg, .pdf or .html")
+    if not plot.absolute().parent.is_dir():
+        raise bad_input(f"--plot {plot}: there is no folder {plot.parent}")

@@ -23,8 +23,9 @@ from harness_cli.route_conversations import multi_turn
 from harness_cli.route_curve import curve
 from harness_cli.route_experiment import experiment, pair
 from harness_cli.route_likelihood import likelihood
+from harness_cli.route_sla import sla
 from harness_cli.route_sweep import sweep
-from harness_cli.route_tuning import tuning_from, tuning_options
+from harness_cli.route_tuning import tuning_and_turns, tuning_from, tuning_options
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from harness_analysis.routing import Router
     from harness_analysis.routing.evaluation import Evaluation
 
-ALL_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
+DEFAULT_ROUTERS = "smallest,largest,random,heuristic,knn,knn-vote,kmeans,mlp,mf,oracle"
 EVALUATION_COLUMNS = (
     "router",
     "area",
@@ -41,15 +42,28 @@ EVALUATION_COLUMNS = (
     "area_high",
     "area_over_heuristic_low",
     "area_over_heuristic_high",
-    "peak_accuracy",
     "aiq",
     "accuracy",
     "macro_f1",
-    "label_f1",
     "saved",
     "router_ms",
     "router_joules",
     "router_energy_kind",
+)
+EVALUATION_LABELS = {
+    "area_low": "low",
+    "area_high": "high",
+    "area_over_heuristic_low": "gain low",
+    "area_over_heuristic_high": "high",
+    "aiq": "AIQ",
+    "macro_f1": "F1",
+    "router_ms": "ms",
+    "router_joules": "joules",
+    "router_energy_kind": "kind",
+}
+EVALUATION_LEGEND = (
+    "area: under the deferral curve, with its 95 % interval; gain: of area over the heuristic, its interval; accuracy,"
+    " F1 (section 4.1's macro F1) and saved: at the threshold; ms: the router's own, a query. More columns in files."
 )
 
 
@@ -57,7 +71,11 @@ def _routing_options(command: Any) -> Any:
     for option in (
         click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True),
         click.option(
-            "--seed", type=int, default=0, show_default=True, help="Of the split, routers and bootstrap."
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Of the split, routers and bootstrap.",
         ),
         click.option(
             "--train-share", type=float, default=0.7, show_default=True, help="Queries to learn from."
@@ -70,9 +88,10 @@ def _routing_options(command: Any) -> Any:
         ),
         click.option(
             "--routers",
-            default=ALL_ROUTERS,
-            help="Names with commas; also mf-embedllm, mf-routellm, sw-ranking, router-dc, knn:K,"
-            " encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER. Default: ten that need no torch.",
+            default=DEFAULT_ROUTERS,
+            help="Names with commas; also mf-embedllm, mf-routellm, sw-ranking, router-dc, knn:K, encoder[:FOLDER],"
+            " bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER; `all` for all that need no FOLDER,"
+            " `all,-bert` for all but one. Default: ten that need no torch.",
         ),
     ):
         command = option(command)
@@ -112,7 +131,9 @@ def evaluate(
             table = _with_energy(table, works, len(evaluation.test))
         if plot is not None:
             save_figure(deferral_figure(evaluation), plot)
-    deliver_table(table, output, output_format, EVALUATION_COLUMNS, empty="No routers were asked for.")
+    deliver_table(table, output, output_format, EVALUATION_COLUMNS, labels=EVALUATION_LABELS, empty="")
+    if output_format == "table" and output is None:
+        click.echo(EVALUATION_LEGEND, err=True)
 
 
 @route.command()
@@ -145,10 +166,10 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
     "name",
     default="knn",
     show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 def fit(
     unit: str,
@@ -229,11 +250,11 @@ def predict(
     "name",
     default="knn",
     show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def thresholds(
@@ -273,7 +294,19 @@ def thresholds(
     deliver_table(table, output, output_format, table.column_names, empty="")
 
 
-for _command in (cascade, hybrid, mess_plus, replay, experiment, pair, sweep, likelihood, multi_turn, curve):
+for _command in (
+    cascade,
+    hybrid,
+    mess_plus,
+    sla,
+    replay,
+    experiment,
+    pair,
+    sweep,
+    likelihood,
+    multi_turn,
+    curve,
+):
     route.add_command(_command)
 
 
@@ -294,14 +327,16 @@ def run_evaluation(
 ) -> Evaluation:
     """Open outcomes, split them and evaluate routers by name; `works` receives what routes the test queries again."""
     from harness_analysis.embedding import embedder
-    from harness_analysis.routing.catalogue import make_router, needs_embedding
+    from harness_analysis.routing.catalogue import make_router, named_routers, needs_embedding
+    from harness_analysis.routing.choosing import check_threshold
     from harness_analysis.routing.evaluation import evaluate as evaluate_routers
 
-    names = [name.strip() for name in routers.split(",") if name.strip()]
-    with tuning_from(epochs, learning_rate, batch) as tuning:
+    check_threshold(threshold)
+    names, missing = named_routers(routers)
+    with tuning_and_turns(epochs, learning_rate, batch, len(names) + 1) as (tuning, begin):
         made = [make_router(name, seed, tuning) for name in names]
         matrix = open_source(**source).matrix(unit)
-        _say_left_out(matrix.left_out)
+        _say_left_out((*missing, *matrix.left_out))
         training, test = matrix.split(train_share, seed)
         vectors = embedder(embedding) if any(map(needs_embedding, names)) else None
         evaluation = evaluate_routers(
@@ -312,7 +347,7 @@ def run_evaluation(
             threshold=threshold,
             resamples=resamples,
             seed=seed,
-            progress=lambda name: click.echo(f"{name} ...", err=True),
+            progress=begin,
         )
     if works is not None:
         for name, router in zip(names, made, strict=True):

@@ -23,7 +23,7 @@ from harness_cli.tables import check_output, deliver_table
 embedding_option = click.option(
     "--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True)
+seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 
 
 @click.command()

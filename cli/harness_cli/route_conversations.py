@@ -49,7 +49,7 @@ LABELS = {
     "name",
     default="knn",
     show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option(
@@ -80,7 +80,13 @@ LABELS = {
     "--train-share", type=float, default=0.7, show_default=True, help="Conversations to learn from."
 )
 @click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split, router and bootstrap.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the split, router and bootstrap.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
 )

@@ -51,7 +51,7 @@ LABELS = {
     "--routers",
     default="knn,knn-vote,mlp,mf",
     show_default=True,
-    help="Names with commas; knn:K, encoder[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
+    help="Names with commas; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option(
@@ -62,7 +62,11 @@ LABELS = {
 )
 @click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the split, subsets, routers and bootstrap."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the split, subsets, routers and bootstrap.",
 )
 @click.option(
     "--metric",
@@ -98,19 +102,17 @@ def curve(
     check_output(output)
     check_figure(plot)
     wanted = None if sizes is None else _sizes(sizes)
-    names = [word.strip() for word in routers.split(",") if word.strip()]
-    if not names:
-        raise bad_input("no router was named: give some with --routers")
     with plain_failures():
         from harness_analysis.embedding import embedder
         from harness_analysis.plots import learning_figure, save_figure
-        from harness_analysis.routing.catalogue import make_router, needs_embedding
+        from harness_analysis.routing.catalogue import make_router, named_routers, needs_embedding
         from harness_analysis.routing.learning_curve import default_sizes, learning_curve
 
+        names, missing = named_routers(routers)
         for name in names:
             make_router(name, seed)
         matrix = open_source(**source).matrix(unit)  # pyright: ignore[reportArgumentType]
-        for note in matrix.left_out:
+        for note in (*missing, *matrix.left_out):
             click.echo(f"Left out: {note}", err=True)
         training, test = matrix.split(train_share, seed)
         with tuning_from(epochs, learning_rate, batch) as tuning:

@@ -40,8 +40,20 @@ _LINES = {
 @click.option(
     "--similarity", type=float, default=0.999, show_default=True, help="Of duplicates: least cosine."
 )
+@click.option(
+    "--by",
+    type=click.Choice(["domain", "dataset"]),
+    default="domain",
+    show_default=True,
+    help="What is left out, counted or specialised in.",
+)
+@click.option(
+    "--domains",
+    type=click.IntRange(min=2),
+    help="Of remastered: keep the queries of so many, those of the greatest specialist score. Default: all.",
+)
 @click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def experiment(
@@ -51,6 +63,8 @@ def experiment(
     embedding: str,
     train_share: float,
     similarity: float,
+    by: str,
+    domains: int | None,
     resamples: int,
     seed: int,
     output: Path | None,
@@ -66,21 +80,24 @@ def experiment(
     """
     check_output(output)
     check_figure(plot)
-    names = [word.strip() for word in routers.split(",") if word.strip()]
-    if not names and name != "specialists":
-        raise bad_input("no router was named: give some with --routers")
     with plain_failures():
         import pyarrow as pa
         from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
         from harness_analysis.routing import experiments
-        from harness_analysis.routing.catalogue import make_router
+        from harness_analysis.routing.catalogue import make_router, named_routers
 
+        none_needed = name == "specialists" and not routers.strip()
+        names, missing = ([], ()) if none_needed else named_routers(routers)
         for router in names:
             make_router(router, seed)
         embedder(embedding)
         matrix = open_source(**source).matrix(unit)
-        options = {"train_share": train_share, "resamples": resamples, "seed": seed}
+        for note in (*missing, *matrix.left_out):
+            click.echo(f"Left out: {note}", err=True)
+        if by == "dataset":
+            matrix = matrix.by_dataset()
+        options: dict[str, Any] = {"train_share": train_share, "resamples": resamples, "seed": seed}
         with_routers: dict[str, Callable[..., list[dict[str, Any]]]] = {
             "ood": experiments.out_of_distribution,
             "models": experiments.more_models,
@@ -93,6 +110,8 @@ def experiment(
         else:
             if name == "duplicates":
                 options["similarity"] = similarity
+            if name == "remastered":
+                options["domains"] = domains
             if name == "ood":
                 options["progress"] = lambda domain: click.echo(f"without {domain} ...", err=True)
             rows = with_routers[name](matrix, names, lambda: embedder(embedding), **options)
@@ -112,7 +131,7 @@ def experiment(
 @click.option("--routers", default="random,knn,kmeans,mf", show_default=True, help="Names with commas.")
 @click.option("--embedding", default="tfidf", show_default=True, help="tfidf or minilm.")
 @click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def pair(
@@ -135,13 +154,16 @@ def pair(
         import pyarrow as pa
         from harness_analysis.embedding import embedder
         from harness_analysis.plots import lines_figure, save_figure
+        from harness_analysis.routing.catalogue import named_routers
         from harness_analysis.routing.rate_curve import rate_curves
 
+        names, missing = named_routers(routers)
         matrix = open_source(**source).matrix(unit)
         for asked in (small, large):
             if asked is not None and asked not in matrix.models:
                 raise bad_input(f"there is no model {asked}; there is {', '.join(matrix.models)}")
-        names = [word.strip() for word in routers.split(",") if word.strip()]
+        for note in (*missing, *matrix.left_out):
+            click.echo(f"Left out: {note}", err=True)
         rows = rate_curves(
             matrix,
             small or matrix.models[0],

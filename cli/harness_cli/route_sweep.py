@@ -34,7 +34,7 @@ from harness_cli.tables import check_output, deliver_table
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="With --ask score.")
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @output_options
 @format_option
 def sweep(

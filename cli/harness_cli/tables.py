@@ -71,9 +71,13 @@ def deliver_table(
 
 
 def check_output(output: Path | None) -> None:
-    """Refuse an output file whose kind is not known, before any work is done."""
-    if output is not None and output.suffix.lower() not in FILE_KINDS:
+    """Refuse an output file whose kind is not known, or that has no folder to lie in, before any work is done."""
+    if output is None:
+        return
+    if output.suffix.lower() not in FILE_KINDS:
         raise bad_input(f"-o {output}: the file name must end in {', '.join(FILE_KINDS)}")
+    if not output.absolute().parent.is_dir():
+        raise bad_input(f"-o {output}: there is no folder {output.parent}")
 
 
 def write_table(table: pa.Table, output: Path) -> None:

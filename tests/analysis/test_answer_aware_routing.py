@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import time
 
 import numpy as np
 import pytest
 from harness_analysis.embedding import TfidfEmbedder
 from harness_analysis.errors import RoutingError
+from harness_analysis.outcomes.matrix import OutcomeMatrix
 from harness_analysis.routing import cascade, hybrid, mess_plus
+from harness_analysis.routing import mess_plus_bounds as bounds
+from harness_analysis.routing.mess_plus_sla import sla_tables
 
-from tests.analysis.routing_worlds import topic_world
+from tests.analysis.routing_worlds import SKILL, topic_world
 
 CORRECT = np.array([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=float)
 COST = np.tile([1.0, 2.0, 10.0], (4, 1))
@@ -130,13 +135,17 @@ def test_exploration_decays_as_the_proof_or_as_the_text_says() -> None:
 
 
 def run(alpha: float = 0.8, v: float = 0.001, **more) -> tuple[mess_plus.Trajectory, np.ndarray]:
-    world = topic_world(2_500, seed=5)
-    words = TfidfEmbedder(24)
-    words.fit(world.texts)
-    trajectory = mess_plus.run_mess_plus(
-        world.correct, world.cost, words.embed(world.texts), alpha=alpha, v=v, **more
-    )
+    world, vectors = embedded_world()
+    trajectory = mess_plus.run_mess_plus(world.correct, world.cost, vectors, alpha=alpha, v=v, **more)
     return trajectory, world.cost
+
+
+@functools.cache
+def embedded_world() -> tuple[OutcomeMatrix, np.ndarray]:
+    world = topic_world(1_200, seed=5)
+    words = TfidfEmbedder(16)
+    words.fit(world.texts)
+    return world, words.embed(world.texts)
 
 
 def test_mess_plus_keeps_its_promise_for_less_than_the_largest_model() -> None:
@@ -187,21 +196,96 @@ def test_theorem_1_and_its_corollary_hold_in_numbers() -> None:
         )
         queues.append(ran.queue)
         violations.append(alpha - ran.satisfied.mean())
-    bound = {"v": v, "cost_range": spread, "beta": 0.99, "alpha": alpha, "psi": 0.0}
+    limits = {"v": v, "cost_range": spread, "beta": 0.99, "alpha": alpha, "psi": 0.0}
     t = np.arange(1, len(world) + 1)
-    assert (np.mean(queues, axis=0) <= mess_plus.queue_bound(t, **bound)).all()
-    assert np.mean(violations) <= mess_plus.violation_bound(len(world), **bound)
-    assert mess_plus.queue_bound(np.array([4]), v=2, cost_range=3, beta=0.5, alpha=0.5, psi=10)[0] == 14.0
+    assert (np.mean(queues, axis=0) <= bounds.queue_bound(t, **limits)).all()
+    assert np.mean(violations) <= bounds.violation_bound(len(world), **limits)
+    assert bounds.queue_bound(np.array([4]), v=2, cost_range=3, beta=0.5, alpha=0.5, psi=10)[0] == 14.0
 
 
 def test_first_compliance_is_the_last_time_below() -> None:
     satisfied = np.array([0.0, 1.0, 1.0, 1.0])
-    ran = mess_plus.Trajectory(np.zeros(4, int), np.zeros(4, bool), satisfied, satisfied, satisfied, 0.6)
+    ran = mess_plus.Trajectory(
+        np.zeros(4, int), np.zeros(4, bool), satisfied, satisfied, satisfied, satisfied, 0.6
+    )
     assert ran.first_compliant == 2
     never = mess_plus.Trajectory(
-        np.zeros(4, int), np.zeros(4, bool), 1 - satisfied, satisfied, satisfied, 0.6
+        np.zeros(4, int), np.zeros(4, bool), 1 - satisfied, satisfied, satisfied, satisfied, 0.6
     )
     assert never.first_compliant is None
+    # Running shares 0, 1/2, 2/3, 3/4; windows of two hold 1/2 and 1.
+    assert ran.held_share == 0.5
+    assert ran.kept_windows(2) == 0.5
+    assert math.isnan(ran.kept_windows(5))
+
+
+def test_the_least_cost_of_a_promise_by_hand() -> None:
+    """Two of four requests: both that only the large model satisfies are the dearer ones."""
+    correct = np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    cost = np.array([[1.0, 9.0], [1.0, 5.0], [1.0, 9.0], [1.0, 9.0]])
+    assert bounds.least_cost(correct, cost, 0.25) == pytest.approx(1.0)
+    assert bounds.least_cost(correct, cost, 0.5) == pytest.approx((1 + 5 + 1 + 1) / 4)
+    # Half of the third request as well.
+    assert bounds.least_cost(correct, cost, 0.625) == pytest.approx((1 + 5 + (1 + 9) / 2 + 1) / 4)
+    with pytest.raises(RoutingError, match=r"above 0\.7500"):
+        bounds.least_cost(correct, cost, 0.8)
+
+
+@pytest.mark.parametrize(("knows", "v"), [(True, 0.02), (False, 0.02)])
+def test_theorem_2_before_its_constants_are_folded(knows: bool, v: float) -> None:
+    """Requests drawn independently, as the theorem asks; means over orders, as it is about expectations."""
+    world, alpha = topic_world(300, 3), 0.75
+    # The verdict is what the topic says: a predictor can become exact, and then the bound is a tight one.
+    certain = np.round(np.array([np.array(SKILL[t]) for t in world.domains]))
+    words = TfidfEmbedder(8)
+    words.fit(world.texts)
+    vectors = words.embed(world.texts)
+    optimal = bounds.least_cost(certain, world.cost, alpha)
+    found = []
+    for seed in range(10):
+        drawn = np.random.default_rng(seed).integers(0, len(world), 600)
+        ran = mess_plus.run_mess_plus(
+            certain[drawn],
+            world.cost[drawn],
+            vectors[drawn],
+            alpha=alpha,
+            v=v,
+            predictor=Clairvoyant(certain[drawn]) if knows else None,
+            seed=seed,
+        )
+        found.append(bounds.cost_bound(ran, v, optimal))
+    cost, bound = (np.mean([getattr(f, side) for f in found]) for side in ("cost", "bound"))
+    assert cost <= bound
+    assert (np.mean([f.prediction for f in found]) == 0) == knows
+    if knows:
+        # No empty statement: it excludes the largest model for every other request.
+        assert bound < 0.5 * world.cost[:, -1].mean()
+
+
+def test_the_promise_is_told_over_alpha_and_v() -> None:
+    world = topic_world(400)
+    words = TfidfEmbedder(8)
+    words.fit(world.texts)
+    told: list[str] = []
+    table, curves = sla_tables(
+        world, words.embed(world.texts), [0.6, 0.7], [0.0001, 0.1], orders=2, window=50, progress=told.append
+    )
+    rows = {(row["alpha"], row["v"]): row for row in table.to_pylist()}
+    assert told == ["alpha 0.6, V 0.0001", "alpha 0.6, V 0.1", "alpha 0.7, V 0.0001", "alpha 0.7, V 0.1"]
+    for alpha in (0.6, 0.7):
+        # A large V is cheaper and keeps the promise later (section 4.2).
+        assert rows[alpha, 0.1]["mean_cost"] < rows[alpha, 0.0001]["mean_cost"]
+        assert rows[alpha, 0.1]["satisfied"] < rows[alpha, 0.0001]["satisfied"]
+        assert rows[alpha, 0.0001]["orders_kept"] == 1.0
+        assert rows[alpha, 0.0001]["least_cost"] < rows[alpha, 0.0001]["cheapest_keeping"]
+    for row in rows.values():
+        assert sum(row[f"answers: {model}"] for model in world.models) == pytest.approx(1)
+        assert 0 <= row["windows_kept"] <= 1
+    assert set(curves.column("line").to_pylist()) == set(told)
+    with pytest.raises(RoutingError, match="1 to 400 requests"):
+        sla_tables(world, words.embed(world.texts), [0.6], [0.1], window=401)
+    with pytest.raises(RoutingError, match="V and c must be above 0"):
+        sla_tables(world, words.embed(world.texts), [0.6], [0.1, -1.0])
 
 
 def test_a_decision_takes_less_than_a_millisecond() -> None:

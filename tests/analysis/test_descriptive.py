@@ -193,3 +193,46 @@ def test_joint_coverage_equals_an_independent_count(shared_data: Path) -> None:
     assert ours[0]["covered"] == pytest.approx(
         counted.select(pl.max_horizontal(seven_b) == 1).to_series().mean()
     )
+
+
+def test_coverage_goes_by_families_of_models(tmp_path: Path) -> None:
+    """Of four queries the small model solves one, the middle one two, the cloud model three."""
+    named = tmp_path / "families.csv"
+    named.write_text("model,family\nsmall,a\nmiddle,b\nelsewhere,c\n")
+    there = ["small", "middle", "cloud"]
+    assert descriptive.families_of(str(named), there) == {"a": ["small"], "b": ["middle"]}
+    (tmp_path / "f.json").write_text('{"cloud": "c"}')
+    assert descriptive.families_of(str(tmp_path / "f.json"), there) == {"c": ["cloud"]}
+    assert descriptive.families_of("qwen3,qwen3-moe,gpt", ["Qwen3-4b", "qwen3-moe-30b", "gpt-oss"]) == {
+        "qwen3": ["Qwen3-4b"],
+        "qwen3-moe": ["qwen3-moe-30b"],
+        "gpt": ["gpt-oss"],
+    }
+    found = descriptive.families_of(str(named), there)
+    rows = [
+        (row["family"], row["up_to_params_b"], row["covered"])
+        for row in descriptive.coverage_by_family(outcomes(), found).to_pylist()
+    ]
+    assert rows == [
+        ("a", 4.0, 0.25),
+        ("b", 14.0, 0.5),
+        ("all together", 4.0, 0.25),
+        ("all together", 14.0, 0.5),
+    ]
+    for spec, message in (
+        ("llama", "no model begins with llama"),
+        (str(tmp_path / "none.csv"), "no families in it"),
+    ):
+        with pytest.raises(OutcomesError, match=message):
+            descriptive.families_of(spec, there)
+    named.write_text("model,family\nelsewhere,c\n")
+    with pytest.raises(OutcomesError, match="names no model that is there"):
+        descriptive.families_of(str(named), there)
+
+
+def test_coverage_without_verdicts_and_savings_on_nothing_are_refused() -> None:
+    """Both once ended in the engine's own failure, or in a table of nothing."""
+    with pytest.raises(OutcomesError, match="no answer has a verdict"):
+        descriptive.joint_coverage(outcomes(correct=math.nan))
+    with pytest.raises(OutcomesError, match="no answer of cloud has a verdict"):
+        descriptive.savings_by_size(outcomes(correct=math.nan))

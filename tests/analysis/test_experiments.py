@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harness_analysis.embedding import TfidfEmbedder
-from harness_analysis.errors import RoutingError
+from harness_analysis.errors import OutcomesError, RoutingError
 from harness_analysis.routing import experiments
 from harness_analysis.routing.rate_curve import rate_curves
 
@@ -113,3 +113,17 @@ def test_commands_write_tables_and_figures(words_: tuple[str, ...], tmp_path: Pa
     assert json.loads(shown.stdout)
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert "choose from" in run("route", *words_, str(file), "--routers", "psychic", code=2).output
+
+
+def test_datasets_stand_in_for_domains_and_specialised_domains_stay() -> None:
+    world = topic_world(300)
+    with pytest.raises(OutcomesError, match="of one dataset"):
+        world.by_dataset()
+    named = replace(world, datasets=tuple(f"set of {d}" for d in world.domains))
+    assert set(named.by_dataset().domains) == {f"set of {d}" for d in world.domains}
+    assert named.rows(np.array([0, 2])).datasets == (named.datasets[0], named.datasets[2])
+    kept = [row["domain"] for row in experiments.specialists(world)[:2]]
+    rows = experiments.remastered(world, ["heuristic"], TfidfEmbedder, resamples=100, domains=2)
+    assert [row["queries"] for row in rows] == [300, sum(d in kept for d in world.domains)]
+    with pytest.raises(RoutingError, match="two domains and more"):
+        experiments.remastered(world, ["heuristic"], TfidfEmbedder, domains=1)

@@ -208,42 +208,6 @@ def test_a_report_says_what_the_outcomes_cannot_support(tmp_path: Path) -> None:
     assert "both a verdict and joules" in text
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (("route", "evaluate", "nowhere.csv"), 2, "no such file"),
-        (("route", "evaluate", "FILE", "--threshold", "3"), 2, "between 0 and 1"),
-        (("route", "evaluate", "FILE", "--routers", "psychic"), 2, "choose from smallest"),
-        (("route", "evaluate", "FILE", "--models", "small"), 2, "needs two models"),
-        (("route", "evaluate", "FILE", "--models", "gpt*"), 2, "there is large, middle, small"),
-        (
-            ("route", "evaluate", "FILE", "--cost", "flops"),
-            2,
-            "known costs: params, latency, dollars, joules",
-        ),
-        (("route", "evaluate", "FILE", "--plot", "x.bmp"), 2, "must end in .png"),
-        (("route", "evaluate", "FILE", "--energy", "estimated"), 2, "no outcomes with estimated energy"),
-        (("route", "predict", "FILE", "hello"), 2, "no router is in it"),
-        (("route", "predict", "FILE"), 2, "no query was given"),
-        (("route", "replay", "FILE"), 2, "no traffic was given"),
-        (
-            ("route", "replay", "FILE", "--requests-per-day", "9", "--servers", "large"),
-            2,
-            "write MODEL=NUMBER",
-        ),
-        (("route", "mess-plus", "FILE", "--alpha", "0.99"), 2, "no promise of it can be kept"),
-        (("route", "hybrid", "FILE", "--small", "tiny"), 2, "there is no model tiny"),
-        (("route", "cascade", "FILE", "--judge-error", "2"), 2, "between 0 and 1"),
-        (("analyze", "precision", "FILE"), 2, "another precision"),
-        (("analyze", "efficiency", "sqlite:////nowhere/harness.db"), 3, "no such database file"),
-    ],
-)
-def test_bad_input_gets_one_sentence(words: tuple[str, ...], code: int, message: str, file: str) -> None:
-    result = run(*(file if word == "FILE" else word for word in words), code=code)
-    assert message in result.output
-    assert "Traceback" not in result.output
-
-
 def test_negative_joules_are_refused_and_one_class_is_shown(tmp_path: Path) -> None:
     frame = long_form(topic_world(120))
     negative, ones = str(tmp_path / "n.parquet"), str(tmp_path / "o.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness_analysis.embedding import SentenceEmbedder, TfidfEmbedder, embedder
 from harness_analysis.errors import EmbeddingError, RoutingError
 from harness_analysis.outcomes import open_outcomes
 from harness_analysis.routing import Queries, Router
-from harness_analysis.routing.catalogue import ROUTERS, make_router
+from harness_analysis.routing.catalogue import ROUTERS, Tuning, make_router, named_routers
 from harness_analysis.routing.choosing import best, prices_to_try, smallest_viable, willing_to_pay
 from harness_analysis.routing.evaluation import Evaluation, evaluate
 from harness_analysis.routing.nearest import KMeansClusters, KNearest, best_k
@@ -133,6 +134,16 @@ def test_every_router_satisfies_the_protocol_and_is_the_same_after_a_file(name: 
     assert [p.name for p in tmp_path.iterdir()] == ["router"]
 
 
+@pytest.mark.parametrize("name", ["kmeans", "router-dc"])
+def test_queries_that_differ_by_rounding_alone_are_one_point_to_clusters(name: str) -> None:
+    """Scikit-learn once warned of fewer distinct clusters than were asked for."""
+    world = topic_world(40)
+    vectors = np.repeat(np.eye(4), 10, axis=0) + 1e-13 * np.random.default_rng(0).random((40, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_router(name, tuning=Tuning(epochs=1)).fit(world, vectors)
+
+
 @pytest.mark.parametrize("name", ["kmeans", "knn", "mlp", "mf"])
 def test_one_class_only_is_learned_as_a_constant(name: str) -> None:
     world = topic_world(80)
@@ -198,3 +209,15 @@ def test_similar_queries_help_on_published_outcomes(shared_data: Path) -> None:
         assert (
             by_name["zero"].aiq.estimate <= by_name[name].aiq_with_models <= by_name["oracle"].aiq_with_models
         )
+
+
+def test_all_routers_are_named_at_once() -> None:
+    names, _ = named_routers("all,-mlp,knn:5,oracle, heuristic")
+    assert {"smallest", "heuristic", "mf", "sw-ranking", "oracle", "knn:5"} <= set(names)
+    assert "mlp" not in names
+    assert len(names) == len(set(names))
+    assert not any(name.startswith("decoder") for name in names)
+    with pytest.raises(RoutingError, match="leaves out a router that was not named"):
+        named_routers("knn,-mlp")
+    with pytest.raises(RoutingError, match="no router was named"):
+        named_routers(" , ")

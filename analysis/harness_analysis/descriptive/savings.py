@@ -53,6 +53,10 @@ def savings_by_size(outcomes: Outcomes, cloud: str | None = None) -> pa.Table:
             f"{outcomes.name}: no answer has dollars, flops or joules, so nothing could be saved"
         )
     sizes = sorted({size for size, model in sized if model != large})
+    if not sizes:
+        raise OutcomesError(
+            f"{outcomes.name}: there is no model of known size but {large}, so none to save with"
+        )
     # The smallest model that solves a query is the same for every size that holds it: one pass finds it.
     routed = _cheapest_answers(outcomes, large, [model for _, model in sized], resources)
     sums: dict[str, Any] = {"queries": routed.count()}
@@ -64,6 +68,10 @@ def savings_by_size(outcomes: Outcomes, cloud: str | None = None) -> pa.Table:
             paid = local.ifelse(routed[f"local_{c}"], routed[f"cloud_{c}"])
             sums |= ratio_moments(paid, routed[f"cloud_{c}"], f"{c}_{at}")
     row = routed.agg(**sums).to_pyarrow().to_pylist()[0]
+    if not row["queries"]:
+        raise OutcomesError(
+            f"{outcomes.name}: no answer of {large} has a verdict, so nothing can be saved on it"
+        )
     rows = []
     for at, size in enumerate(sizes):
         for c in resources:

@@ -64,12 +64,16 @@ def joint_coverage(outcomes: Outcomes, by: By | None = None) -> pa.Table:
         by: split by dataset or domain as well.
 
     Raises:
-        OutcomesError: no model has a size.
+        OutcomesError: no model has a size, no answer a verdict.
     """
     cells = solved_cells(outcomes)
     sizes = sorted(s for s in outcomes.values("params_b") if s is not None)
     if not sizes:
         raise OutcomesError(f"{outcomes.name}: no model has a size (params_b), which joint coverage goes by")
+    if not int(cells.limit(1).count().execute()):
+        raise OutcomesError(
+            f"{outcomes.name}: no answer has a verdict, so nothing can be said about coverage"
+        )
     key = ["dataset_id", "query_id"]
     queries = cells.group_by(key).agg(
         domain=cells.domain.max(), needed_b=cells.params_b.min(where=cells.solved == 1.0)

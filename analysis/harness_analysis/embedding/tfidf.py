@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from harness_analysis.embedding.embedder import FloatArray, unit_length
 from harness_analysis.errors import EmbeddingError
 
@@ -49,7 +51,9 @@ class TfidfEmbedder:
         )
         weights = words.fit_transform(texts)
         dimensions = max(1, min(self.dimensions, weights.shape[0] - 1, weights.shape[1] - 1))
-        reduction = TruncatedSVD(dimensions, random_state=self.seed).fit(weights)
+        # Of a single text the share of variance that it explains, which nobody asks for, is 0 / 0.
+        with np.errstate(invalid="ignore"):
+            reduction = TruncatedSVD(dimensions, random_state=self.seed).fit(weights)
         self._steps = (words, reduction)
 
     def embed(self, texts: Sequence[str]) -> FloatArray:

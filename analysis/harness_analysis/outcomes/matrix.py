@@ -46,6 +46,7 @@ class OutcomeMatrix:
         costs: by unit, shape (n, m); only units that are known for every cell.
         left_out: queries that some model has no verdict for and models without the unit, in words.
         turns: the queries as turns of conversations, None where they are none or nobody asked.
+        datasets: of the queries, "" where absent.
     """
 
     query_ids: tuple[str, ...]
@@ -58,6 +59,7 @@ class OutcomeMatrix:
     costs: Mapping[str, FloatArray]
     left_out: tuple[str, ...] = ()
     turns: Turns | None = None
+    datasets: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -81,7 +83,20 @@ class OutcomeMatrix:
             costs={unit: cost[at] for unit, cost in self.costs.items()},
             left_out=self.left_out,
             turns=None if self.turns is None else self.turns.rows(at),
+            datasets=tuple(self.datasets[i] for i in at) if self.datasets else (),
         )
+
+    def by_dataset(self) -> OutcomeMatrix:
+        """Return the same queries with their datasets in place of their domains.
+
+        Raises:
+            OutcomesError: fewer than two datasets.
+        """
+        if len(set(self.datasets)) < 2:
+            raise OutcomesError(
+                "all queries are of one dataset (column `dataset_id`); split them --by domain"
+            )
+        return replace(self, domains=self.datasets)
 
     def models_at(self, columns: IntArray) -> OutcomeMatrix:
         """Return some of the models, by column."""
@@ -104,7 +119,7 @@ class OutcomeMatrix:
         order = np.random.default_rng(seed).permutation(len(self))
         cut = round(train_share * len(self))
         if cut in {0, len(self)}:
-            raise OutcomesError(f"{len(self)} queries are too few to train on {train_share:.0%} of them")
+            raise OutcomesError(f"too few queries ({len(self)}) to train on {train_share:.0%} of them")
         return self.rows(np.sort(order[:cut])), self.rows(np.sort(order[cut:]))
 
 
@@ -178,6 +193,7 @@ def matrix_from_arrow(rows: pa.Table, unit: str, name: str, *, turns: bool = Fal
         turns=_turns(frame, asked, (row_at, column_at), np.flatnonzero(whole), order, name)
         if turns
         else None,
+        datasets=tuple(asked["dataset_id"].fillna("")),
     )
 
 

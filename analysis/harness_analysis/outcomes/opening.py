@@ -26,7 +26,7 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
         job: of a store, one job's answers only.
 
     Raises:
-        OutcomesError: nothing there, or no outcomes in it.
+        OutcomesError: nothing there, no outcomes in it, or a job of what is no store.
         harness_store.errors.StoreError: a store that cannot be read.
     """
     name = str(source)
@@ -39,6 +39,8 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
             whose = f"job {job}" if job else "any job"
             raise OutcomesError(f"{name}: no answer of {whose} is in this store")
         return Outcomes.from_arrow(rows, engine, name)
+    if job is not None:
+        raise OutcomesError(f"{name}: jobs are of a database; a file or a folder has none to choose")
     path = Path(source)
     if path.is_dir():
         found = read_public_set(path)
@@ -49,7 +51,10 @@ def open_outcomes(source: str | Path, *, engine: str = DEFAULT_ENGINE, job: str 
         raise OutcomesError(f"{name}: no such file")
     if path.suffix == ".parquet" and engine.startswith(READS_PARQUET):
         return Outcomes.from_parquet(name, engine)
-    return Outcomes.from_arrow(read_rows(path), engine, name)
+    rows = read_rows(path)
+    if not rows.num_rows:
+        raise OutcomesError(f"{name}: no outcomes in it")
+    return Outcomes.from_arrow(rows, engine, name)
 
 
 def read_rows(path: Path) -> pa.Table:
@@ -58,6 +63,8 @@ def read_rows(path: Path) -> pa.Table:
     Raises:
         OutcomesError: a kind that is not known, or a file that is broken.
     """
+    import polars as pl
+
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet
@@ -68,10 +75,9 @@ def read_rows(path: Path) -> pa.Table:
 
             return pyarrow.csv.read_csv(path)
         if path.suffix in {".jsonl", ".json"}:
-            import polars as pl
-
             read = pl.read_ndjson if path.suffix == ".jsonl" else pl.read_json
             return read(path).to_arrow()
-    except (pa.ArrowInvalid, ValueError, OSError) as error:
-        raise OutcomesError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
+    except (pa.ArrowInvalid, pl.exceptions.PolarsError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OutcomesError(f"{path}: cannot be read as {path.suffix[1:]}: {reason}") from None
     raise OutcomesError(f"{path}: outcomes are read from {', '.join(FILE_KINDS)}, a folder or a database URL")

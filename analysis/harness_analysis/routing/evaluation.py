@@ -28,6 +28,8 @@ from harness_analysis.routing.fixed import Heuristic
 from harness_analysis.routing.router import Queries, Router, reads_text
 
 ZERO = "zero"
+INTERVALS = "intervals"
+"""What `evaluate` tells its progress when all routers are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def evaluate(
         threshold: of the section 4.1 metrics, for routers whose scores are chances.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        progress: told the name of each router before its turn.
+        progress: told the name of each router before its turn, then `INTERVALS`.
 
     Raises:
         RoutingError: what a router cannot learn from; models that all cost the same.
@@ -146,6 +148,7 @@ def evaluate(
         at = best(scores) if router.votes else smallest_viable(scores, threshold)
         got = np.take_along_axis(test.correct, choices, axis=1)
         routed.append(_Routed(router.name, choices, got, plane, at, took_s))
+    progress(INTERVALS)
     return _measured(routed, by_heuristic, training, test, budgets, threshold, resamples, seed)
 
 

@@ -198,6 +198,7 @@ def remastered(
     *,
     targets: int = 3,
     keep: int | None = None,
+    domains: int | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Rows:
@@ -212,11 +213,19 @@ def remastered(
         new_embedder: makes an embedding that has not learned yet.
         targets: domains with a specialist: those of the least mean accuracy that hold a hundredth of the queries.
         keep: real models that stay; three quarters when None (the paper keeps 82 of 112).
+        domains: how many domains stay in the remastered pool, those of the greatest specialist score; all when None.
+            Areas of different queries cannot be compared, distances to the heuristic can.
         seed: of the split, routers and draws.
         options: of `evaluate`.
 
     Source: "Who routes the router", sections 4.3 and 5 (tables 3 and 4, figure 7).
     """
+    whole = matrix
+    if domains is not None:
+        if domains < 2:
+            raise RoutingError(f"a remastered pool keeps two domains and more, not {domains}")
+        kept = {row["domain"] for row in specialists(matrix)[:domains]}
+        matrix = matrix.rows(np.array([d in kept for d in matrix.domains]))
     tasks, accuracy = task_accuracy(matrix.correct, matrix.domains)
     share = np.array([matrix.domains.count(task) for task in tasks]) / len(matrix)
     eligible = [i for i in np.argsort(accuracy.mean(axis=1)) if share[i] >= 0.01 and tasks[i]]
@@ -232,10 +241,16 @@ def remastered(
             pseudo_specialist(matrix.correct, matrix.domains, task, seed + at),
         )
     rows: Rows = []
-    for name, made in (("as it is", matrix), ("remastered", pool)):
+    for name, made in (("as it is", whole), ("remastered", pool)):
         ran = _evaluated(made, names, new_embedder(), seed=seed, **options)
         rows += [
-            {"pool": name, "models": len(made.models), **row, "agreement_percent": result.agreement}
+            {
+                "pool": name,
+                "models": len(made.models),
+                "queries": len(made),
+                **row,
+                "agreement_percent": result.agreement,
+            }
             for row, result in zip(_areas(ran), ran.results, strict=False)
         ]
     return rows

@@ -47,10 +47,15 @@ def evaluate_pair(
         seed: of the split and the bootstrap.
 
     Raises:
-        RoutingError: neither an embedder nor an encoder, or what cannot be learned from.
+        RoutingError: neither an embedder nor an encoder, one model twice, a drop outside 0 to 100, or what cannot be
+            learned from.
 
     Source: Hybrid LLM sections 3, 4.2 and 4.5 (tables 1 and 3).
     """
+    if small == large:
+        raise RoutingError(f"a pair needs two models, not {small} twice")
+    if not 0 <= max_drop_percent <= 100:
+        raise RoutingError(f"a drop in quality lies between 0 and 100 percent, not {max_drop_percent:g}")
     training, rest = matrix.split(train_share, seed)
     calibration, test = rest.split(min(0.5, CALIBRATION_QUERIES / len(rest)), seed + 1)
     columns = [matrix.models.index(small), matrix.models.index(large)]

@@ -86,6 +86,7 @@ class Trajectory:
         satisfied: by the answer.
         cost: of all calls.
         queue: Q_t before the request.
+        error: max over models of |predicted - true satisfaction|, NaN when exploring.
         alpha: the promised share.
     """
 
@@ -94,12 +95,31 @@ class Trajectory:
     satisfied: FloatArray
     cost: FloatArray
     queue: FloatArray
+    error: FloatArray
     alpha: float
 
     @property
     def satisfaction(self) -> FloatArray:
         """Running share of satisfied requests."""
         return np.cumsum(self.satisfied) / np.arange(1, len(self.satisfied) + 1)
+
+    @property
+    def held_share(self) -> float:
+        """Share of requests at which the running share was at or above alpha."""
+        return float(np.mean(self.satisfaction >= self.alpha))
+
+    def kept_windows(self, window: int) -> float:
+        """Return the share of consecutive windows of so many requests that satisfy alpha each; NaN where none fits.
+
+        Args:
+            window: requests; the last ones, which fill no window, do not count.
+        """
+        full = len(self.satisfied) // window
+        if not full:
+            return float("nan")
+        return float(
+            np.mean(self.satisfied[: full * window].reshape(full, window).mean(axis=1) >= self.alpha)
+        )
 
     @property
     def first_compliant(self) -> int | None:
@@ -132,6 +152,24 @@ def decide(queue: float, v: float, cost: FloatArray, predicted: FloatArray) -> i
 def next_queue(queue: float, alpha: float, satisfied: float) -> float:
     """Return Q_(t+1) = max(0, Q_t + alpha - s) (equation 2)."""
     return max(0.0, queue + alpha - satisfied)
+
+
+def check_promise(correct: FloatArray, alpha: float, v: float, c: float) -> None:
+    """Refuse what MESS+ cannot promise or weigh.
+
+    Raises:
+        RoutingError: alpha outside (0, 1) or above what the best model reaches, V or c not positive.
+    """
+    if not 0 < alpha < 1:
+        raise RoutingError(f"alpha must lie between 0 and 1, not {alpha:g}")
+    reachable = float(correct.mean(axis=0).max())
+    if alpha > reachable:
+        raise RoutingError(
+            f"alpha {alpha:g} is above {reachable:.4f}, the share that the best single model satisfies:"
+            " no promise of it can be kept"
+        )
+    if not (0 < v < np.inf and 0 < c < np.inf):
+        raise RoutingError(f"V and c must be above 0 and finite, not {v:g} and {c:g}")
 
 
 def run_mess_plus(
@@ -167,53 +205,24 @@ def run_mess_plus(
     """
     if not len(correct) == len(cost) == len(embeddings) > 0:
         raise RoutingError("MESS+ needs outcomes, costs and embeddings of the same requests")
-    if not 0 < alpha < 1:
-        raise RoutingError(f"alpha must lie between 0 and 1, not {alpha:g}")
-    reachable = float(correct.mean(axis=0).max())
-    if alpha > reachable:
-        raise RoutingError(
-            f"alpha {alpha:g} is above {reachable:.4f}, the share that the best single model satisfies:"
-            " no promise of it can be kept"
-        )
-    if not (v > 0 and c > 0):
-        raise RoutingError("V and c must be above 0")
+    check_promise(correct, alpha, v, c)
     requests, models = correct.shape
     learner = predictor if predictor is not None else OnlineLogistic(models, seed=seed)
     chance = np.random.default_rng(seed).random(requests)
     choice = np.empty(requests, dtype=np.int64)
     explored = np.zeros(requests, dtype=bool)
     queue = np.zeros(requests + 1)
+    error = np.full(requests, np.nan)
     for t in range(requests):
         if chance[t] < exploration_probability(t + 1, c, decay):
             explored[t] = True
             choice[t] = models - 1
             learner.update(embeddings[t], correct[t])
         else:
-            choice[t] = decide(queue[t], v, cost[t], learner.predict(embeddings[t]))
+            predicted = learner.predict(embeddings[t])
+            error[t] = np.abs(predicted - correct[t]).max()
+            choice[t] = decide(queue[t], v, cost[t], predicted)
         queue[t + 1] = next_queue(queue[t], alpha, float(correct[t, choice[t]]))
     rows = np.arange(requests)
     paid = np.where(explored, cost.sum(axis=1), cost[rows, choice])
-    return Trajectory(choice, explored, correct[rows, choice], paid, queue[:-1], alpha)
-
-
-def queue_bound(
-    t: NDArray[np.int64], *, v: float, cost_range: float, beta: float, alpha: float, psi: float
-) -> FloatArray:
-    """Return theorem 1's bound on E[Q_t]: max(alpha psi, V dE / beta) + sqrt(t).
-
-    Args:
-        t: requests, counted from 1.
-        v: weight of the cost.
-        cost_range: dE, greatest less least cost of any call.
-        beta: how close to the best prediction a model still satisfies with probability above alpha.
-        alpha: the promised share.
-        psi: requests until the predictor is that good.
-    """
-    return max(alpha * psi, v * cost_range / beta) + np.sqrt(t)
-
-
-def violation_bound(t: int, *, v: float, cost_range: float, beta: float, alpha: float, psi: float) -> float:
-    """Return corollary 1's bound on alpha less the mean satisfaction after t requests (equation 6)."""
-    return float(
-        queue_bound(np.array([t]), v=v, cost_range=cost_range, beta=beta, alpha=alpha, psi=psi)[0] / t
-    )
+    return Trajectory(choice, explored, correct[rows, choice], paid, queue[:-1], error, alpha)

@@ -13,7 +13,7 @@ from harness_analysis.routing.choosing import best, routed_values, smallest_viab
 from harness_analysis.routing.router import Queries, Router
 
 EDUCATED_GUESSING = "educated-guessing"
-PAIR_ROUTERS = frozenset({"mf-routellm", "sw-ranking"})
+PAIR_ROUTERS = frozenset({"mf-routellm", "sw-ranking", "bert"})
 """RouteLLM's, which MESS+ section 4.1 runs on the smallest and the largest model alone."""
 THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Appendix B sweeps 0.1 to 0.9 and refines by hand where that is too coarse."""
@@ -103,7 +103,7 @@ def serve(
     """
     if router.sees_answers:
         raise RoutingError(f"router {router.name} is a bound that needs the answers; it is no rival")
-    pair = router.name in PAIR_ROUTERS
+    pair = router.name.partition(":")[0] in PAIR_ROUTERS
     if router.votes and not pair:
         router.fit(training, embedder.embed(training.texts))
         return Served(router.name, best(_scores(router, requests, embedder)))

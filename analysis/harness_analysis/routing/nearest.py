@@ -97,7 +97,7 @@ class KMeansClusters:
         from sklearn.cluster import KMeans
 
         check_training(training, embeddings)
-        clusters = min(self.clusters, len(np.unique(embeddings, axis=0)))
+        clusters = min(self.clusters, distinct(embeddings))
         self._fitted = KMeans(n_clusters=clusters, random_state=self.seed, n_init="auto").fit(embeddings)
         count = np.bincount(self._fitted.labels_, minlength=clusters)
         total = np.zeros((clusters, len(training.models)))
@@ -152,3 +152,8 @@ def best_k(
         choices = budgeted_choices(router.scores(Queries(embeddings[order[cut:]])), model_cost, budgets)
         areas[k] = deferral_curve(choices, held.correct, budgets).area
     return max(areas, key=lambda k: (areas[k], -k)), areas
+
+
+def distinct(embeddings: FloatArray) -> int:
+    """Return how many embeddings are told apart: rounding makes no second point of one that K-means could find."""
+    return len(np.unique(np.round(embeddings, 6), axis=0))

@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from harness_analysis.embedding.quiet import quiet
 from harness_analysis.outcomes.matrix import FloatArray
 from harness_analysis.routing.finetuned.decoder_prompts import Ending
-from harness_analysis.routing.finetuned.libraries import Torch, device_of, library, loading, model_folder
+from harness_analysis.routing.finetuned.libraries import (
+    Torch,
+    device_of,
+    library,
+    loading,
+    model_folder,
+)
 
 MAX_QUERY_TOKENS = 512
 """Longer queries lose their end: what a router sees is bounded."""
@@ -42,8 +49,8 @@ class CausalModel:
         Raises:
             RoutingError: transformers is missing, or the folder holds no causal model with a tokeniser.
         """
-        torch, found = library("torch", who), library("transformers", who)
         folder = model_folder(path, who)
+        torch, found = library("torch", who), library("transformers", who)
         with loading(folder, who):
             device = device_of(torch)
             tokeniser = found.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -150,5 +157,6 @@ class CausalModel:
 
     def save(self, folder: Path) -> None:
         """Write the model as safetensors, and its tokeniser."""
-        self.model.save_pretrained(str(folder))
-        self.tokeniser.save_pretrained(str(folder))
+        with quiet():
+            self.model.save_pretrained(str(folder))
+            self.tokeniser.save_pretrained(str(folder))

