@@ -10,6 +10,7 @@ import time
 from harness_store import events, fleet, jobs, measurements, runs, segments
 from harness_store.database import Store
 from harness_store.late_samples import reopen_where_samples_arrived
+from harness_store.sample_tables import HOST_MEMORY_SOURCE
 from sqlalchemy import Connection
 
 from harness_coordinator.energy.records import EnergyError
@@ -109,9 +110,9 @@ class Measurer:
             return True
         records = {s.source_id: s for s in fleet.sources_of(connection, run.agent_id)}
         on = self._sessions.get(run.agent_id) is not None
-        for source_id in json.loads(run.source_ids_json or "[]") + json.loads(
-            run.host_source_ids_json or "[]"
-        ):
+        # Each source has a stream of its own, so the host's memory may come after the joules' samples.
+        energy_ids = json.loads(run.source_ids_json or "[]") + json.loads(run.host_source_ids_json or "[]")
+        for source_id in (*energy_ids, HOST_MEMORY_SOURCE):
             record = records.get(source_id)
             if record is None or record.gone_reason:
                 continue

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from harness_store import fleet, generations, jobs, measurements, runs, segments
+from harness_store.sample_tables import HOST_MEMORY_SOURCE
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
@@ -244,9 +245,6 @@ def _add_host_memory(
                     task_id=query.task_id, attempt=query.attempt, **_named("cpu_memory_mb", memory, i)
                 )
             )
-
-
-HOST_MEMORY_SOURCE = "host:memory"
 
 
 def _stats(
