@@ -7,10 +7,11 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness_proto.v1 import fleet_pb2, work_pb2
-from harness_store import jobs, leases, runs
+from harness_store import fleet, jobs, leases, runs
 from sqlalchemy import Connection
 
 from harness_coordinator.jobfile import JobFile, ModelEntry
@@ -75,7 +76,15 @@ class Dispatcher:
         now_ns = time.time_ns()
         groups = self.groups(connection, now_ns)
         active = self._active_runs(connection)
-        views = [s.view(active.get(s.agent_id, ())) for s in self._sessions.all()]
+        sessions = self._sessions.all()
+        # Asked here and now: whoever was told that a machine is drained may rely on it, whichever coordinator told.
+        states = fleet.states(connection, [s.agent_id for s in sessions])
+        views = [
+            replace(
+                s.view(active.get(s.agent_id, ())), draining=states.get(s.agent_id) in {"drained", "removed"}
+            )
+            for s in sessions
+        ]
         decided = plan(groups, views, now_ns / 1e9)
         offers: list[tuple[Lease, fleet_pb2.LeaseOffer]] = []
         for lease in decided.leases:

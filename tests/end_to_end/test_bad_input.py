@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import write_job
-from tests.end_to_end.harness_processes import DEADLINE_S, HARNESS, Harness
+from tests.end_to_end.harness_processes import DEADLINE_S, HARNESS, Harness, wait_for
 
 
 def harness_alone(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -101,7 +101,10 @@ def test_what_only_the_coordinator_can_know_is_refused_and_nothing_is_stored(
     assert_says(harness.run("job", "show", "nope"), 2, "nope")
     assert_says(harness.run("results", "nope"), 2, "nope")
     taken = harness.submit(no_gpu, "--wait-for-agents")
-    assert "no agent can run it" in harness.job(taken)["waiting_reason"]
+    wait_for(
+        lambda: "no agent can run it" in harness.job(taken).get("waiting_reason", ""),
+        "the job says why it waits",
+    )
 
 
 def test_a_model_file_that_is_no_model(harness: Harness, tmp_path: Path) -> None:
