@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import subprocess
 import uuid
@@ -21,7 +20,7 @@ from harness_proto import v1 as wire
 from harness_store import credentials
 from harness_store.database import open_store
 
-from tests.end_to_end.harness_processes import HARNESS, Harness, wait_for
+from tests.end_to_end.harness_processes import Harness, wait_for
 
 # Every service of the wire, found by walking its modules: a new one must not be forgotten here.
 SERVICES = {
@@ -55,12 +54,7 @@ class SecureFleet(Harness):
     def administer(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as the administrator on the coordinator's machine."""
         extra = () if arguments[1] == "init" else ("--db", self.database)
-        done = subprocess.run(
-            [*HARNESS, *arguments, "--state-dir", str(self.folder / "co"), *extra],
-            check=False, capture_output=True, text=True, timeout=60, env=dict(os.environ),
-        )  # fmt: skip
-        assert not check or done.returncode == 0, done.stderr
-        return done
+        return self.call(*arguments, "--state-dir", str(self.folder / "co"), *extra, check=check)
 
     def start_coordinator(self, listen: str = "127.0.0.1:0", *extra: str) -> None:
         """Start the coordinator and learn both its addresses."""
