@@ -28,7 +28,7 @@ help:
 	@echo "make test-vllm      vLLM's CPU build, really run, in an environment of its own (3 GB, about five minutes)"
 	@echo "make test-spark     the analysis tables on local Spark beside DuckDB, in an environment of its own (1 GB)"
 	@echo "make test-decoders  a pretrained decoder, really fine-tuned as a router on the CPU (six minutes)"
-	@echo "make bench          every speed figure the README quotes"
+	@echo "make bench          every speed figure the README quotes (about an hour)"
 	@echo "make bench-energy   every accuracy figure, with the plot in docs/figures"
 	@echo "make proto          regenerate the stubs from proto/"
 	@echo "make standins       build the C libraries that stand in for vendor hardware"

@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.energy_recordings import recording_rows
 from benchmarks.energy_rows import OURS, PEERS, Error, Row, rig_rows, window_errors
 from benchmarks.energy_scale import scale_rows
+from benchmarks.machine import speed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LENGTHS_S = (0.12, 0.17, 0.25, 0.37, 0.55, 1.03, 2.07, 5.03, 10.06, 30.04)
@@ -43,7 +44,7 @@ def write_table(rows: Iterable[Row], path: Path) -> None:
         "# Energy: figures",
         "",
         "Made by `make bench-energy` "
-        f"({platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, one core). "
+        f"({platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, one core; {speed()}). "
         "Errors are median / 95th percentile of the absolute error / bias, against the known energy of a simulated "
         "device; the same polls go to every method. Rows on recordings need the recordings beside the checkout.",
         "",

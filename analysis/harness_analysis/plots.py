@@ -55,7 +55,10 @@ def as_svg(figure: Figure) -> str:
 
 def deferral_figure(evaluation: Evaluation) -> Figure:
     """Draw accuracy against the budget of a query, one line per router."""
+    from matplotlib.ticker import LogFormatter
+
     figure, axes = _axes(f"budget of a query ({COST_UNITS[evaluation.test.unit]})", "accuracy")
+    _colour_lines(axes, len(evaluation.results))
     for result in evaluation.results:
         style = "--" if result.name in {ZERO, "oracle"} else "-"
         axes.plot(
@@ -68,7 +71,9 @@ def deferral_figure(evaluation: Evaluation) -> Figure:
         )
     if evaluation.results[0].curve.budgets.min() > 0:
         axes.set_xscale("log")
-    axes.legend(title="router (area)", fontsize=8)
+        axes.xaxis.set_major_formatter(LogFormatter())
+        axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+    figure.legend(title="router (area)", fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -76,6 +81,7 @@ def plane_figure(evaluation: Evaluation) -> Figure:
     """Draw the cost-quality plane: single models as points, routers as their non-decreasing hulls."""
     figure, axes = _axes(f"mean cost of a query ({COST_UNITS[evaluation.test.unit]})", "accuracy")
     high = evaluation.costs_range[1]
+    _colour_lines(axes, len(evaluation.results))
     for result in evaluation.results:
         cost, quality = non_decreasing_hull(result.plane[:, 0], result.plane[:, 1])
         style = "--" if result.name in {ZERO, "oracle"} else "-"
@@ -90,7 +96,7 @@ def plane_figure(evaluation: Evaluation) -> Figure:
     if len(cost) <= 12:
         for model, x, y in zip(evaluation.test.models, cost, quality, strict=True):
             axes.annotate(model, (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
-    axes.legend(title="router (AIQ)", fontsize=8)
+    figure.legend(title="router (AIQ)", fontsize=8, loc="outside right upper")
     return figure
 
 
@@ -189,6 +195,13 @@ def stacked_figure(table: pa.Table, label: str, columns: list[str], title: str) 
     axes.invert_yaxis()
     axes.legend(fontsize=8)
     return figure
+
+
+def _colour_lines(axes: Any, lines: int) -> None:
+    """Give so many lines a colour each; beyond twenty they come again."""
+    import matplotlib as mpl
+
+    axes.set_prop_cycle(color=mpl.colormaps["tab10" if lines <= 10 else "tab20"].colors)
 
 
 def _axes(x_title: str, y_title: str, height: float = 4.5) -> tuple[Figure, Any]:

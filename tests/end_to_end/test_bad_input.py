@@ -92,14 +92,14 @@ def test_what_only_the_coordinator_can_know_is_refused_and_nothing_is_stored(
     harness.start_coordinator()
     harness.start_agent()
     no_gpu = write_job(tmp_path, hardware=[{"vendor": "nvidia", "name": "*H200*"}])
-    done = harness.run("submit", str(no_gpu))
+    done = harness.call("submit", str(no_gpu))
     assert_says(done, 2, "hardware[0]", "it has no device that matches", "nothing was stored")
     (tmp_path / "unknown").mkdir()
     unknown = write_job(tmp_path / "unknown", models=[{"id": "m", "engine": "lamacpp", "source": "x"}])
-    assert_says(harness.run("submit", str(unknown)), 2, "lamacpp", "llamacpp")
-    assert json.loads(harness.run("jobs", "--format", "json").stdout) == []
-    assert_says(harness.run("job", "show", "nope"), 2, "nope")
-    assert_says(harness.run("results", "nope"), 2, "nope")
+    assert_says(harness.call("submit", str(unknown)), 2, "lamacpp", "llamacpp")
+    assert json.loads(harness.call("jobs", "--format", "json").stdout) == []
+    assert_says(harness.call("job", "show", "nope"), 2, "nope")
+    assert_says(harness.call("results", "nope"), 2, "nope")
     taken = harness.submit(no_gpu, "--wait-for-agents")
     wait_for(
         lambda: "no agent can run it" in harness.job(taken).get("waiting_reason", ""),

@@ -115,13 +115,13 @@ def test_recomputing_by_equal_time_moves_joules_between_queries_and_not_the_tota
         return sum(t["device_joules"] for t in harness.job(job_id)["totals"])
 
     before, device = harness.results(job_id), total()
-    assert "6 rows of 1 runs made again" in harness.run("recompute", job_id, check=True).stdout
+    assert "6 rows of 1 runs made again" in harness.call("recompute", job_id, check=True).stdout
     assert harness.results(job_id) == before
-    harness.run("recompute", job_id, "--attribution", "time", check=True)
+    harness.call("recompute", job_id, "--attribution", "time", check=True)
     by_time = harness.results(job_id)
     assert math.isclose(total(), device, rel_tol=1e-9)
     assert {r["attribution"] for r in by_time} == {"time"}
-    assert harness.run("recompute", "nope").returncode == 2
+    assert harness.call("recompute", "nope").returncode == 2
 
 
 def test_results_come_from_the_database_as_from_the_coordinator(harness: Harness, tmp_path: Path) -> None:
@@ -131,15 +131,15 @@ def test_results_come_from_the_database_as_from_the_coordinator(harness: Harness
     harness.wait_until_over(job_id)
     asked = harness.results(job_id)
     read = json.loads(
-        harness.run("results", job_id, "--db", harness.database, "--format", "json", check=True).stdout
+        harness.call("results", job_id, "--db", harness.database, "--format", "json", check=True).stdout
     )
     assert asked == read
 
-    as_csv = harness.run("results", job_id, "--format", "csv", check=True).stdout
+    as_csv = harness.call("results", job_id, "--format", "csv", check=True).stdout
     assert [r["query_id"] for r in csv.DictReader(io.StringIO(as_csv))] == [r["query_id"] for r in read]
 
     for name in ("rows.csv", "rows.json", "rows.parquet"):
-        harness.run("results", job_id, "-o", str(tmp_path / name), check=True)
+        harness.call("results", job_id, "-o", str(tmp_path / name), check=True)
         assert (tmp_path / name).stat().st_size > 0
     store = connect(harness.database)
     frame = store.results(job_id).to_polars()
@@ -149,9 +149,9 @@ def test_results_come_from_the_database_as_from_the_coordinator(harness: Harness
         (count,) = database.execute("select count(*) from trafficbench_metrics").fetchone()
     assert count == 6
 
-    samples = json.loads(harness.run("samples", job_id, "--format", "json", check=True).stdout)
+    samples = json.loads(harness.call("samples", job_id, "--format", "json", check=True).stdout)
     assert {"agent", "source", "t_ns"} <= set(samples[0])
-    listing = json.loads(harness.run("jobs", "--format", "json", check=True).stdout)
+    listing = json.loads(harness.call("jobs", "--format", "json", check=True).stdout)
     assert [(j["job"], j["state"], j["done"]) for j in listing] == [(job_id, "done", 6)]
 
 
@@ -194,7 +194,7 @@ def test_a_cancelled_job_stops_and_its_engine_with_it(harness: Harness, tmp_path
     running = "select 1 from tasks where job_id = ? and state = 'running'"
     wait_for(lambda: harness.query(running, job_id), "a task is running")
     assert any("standin_server" in line for line in harness.left_over())
-    assert harness.run("job", "cancel", job_id).returncode == 0
+    assert harness.call("job", "cancel", job_id).returncode == 0
     assert harness.job(job_id)["summary"]["state"] == "cancelled"
     wait_for(lambda: not [p for p in harness.left_over() if "standin_server" in p], "the engine is stopped")
     again = harness.submit(write_job(tmp_path, queries=1))
