@@ -141,7 +141,11 @@ def test_queries_that_differ_by_rounding_alone_are_one_point_to_clusters(name: s
     vectors = np.repeat(np.eye(4), 10, axis=0) + 1e-13 * np.random.default_rng(0).random((40, 4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_router(name, tuning=Tuning(epochs=1)).fit(world, vectors)
+        router = make_router(name, tuning=Tuning(epochs=1))
+        router.fit(world, vectors)
+    scores = router.scores(Queries(vectors))
+    assert np.isfinite(scores).all()
+    assert len(np.unique(np.round(scores, 6), axis=0)) <= 4, "equal points score equally"
 
 
 @pytest.mark.parametrize("name", ["kmeans", "knn", "mlp", "mf"])
