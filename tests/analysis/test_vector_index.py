@@ -31,6 +31,17 @@ def test_the_index_reaches_the_recall_it_states() -> None:
     assert recall_of(np.array([[1, 2]]), np.array([[2, 3]])) == 0.5
 
 
+def test_queries_that_resemble_no_stored_one_are_told_what_they_miss() -> None:
+    stored = unit_vectors(4_000, 1)
+    strangers = np.random.default_rng(7).standard_normal((60, 16))
+    strangers /= np.linalg.norm(strangers, axis=1, keepdims=True)
+    index = InvertedFile(stored, 20)
+    index._index.nprobe = index.searched = 1
+    found, true = index.nearest(strangers, 20), ExactIndex(stored).nearest(strangers, 20)
+    assert index.recall_for(strangers, 20) == recall_of(found, true) < 0.9
+    assert index.nearest(strangers, 20).tolist() == found.tolist(), "measuring changes nothing"
+
+
 def test_a_router_with_an_index_scores_as_the_exact_one_and_is_the_same_after_a_file() -> None:
     n = 2_000
     world, vectors = topic_world(n), unit_vectors(n, 3)

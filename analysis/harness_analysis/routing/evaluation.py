@@ -25,6 +25,7 @@ from harness_analysis.routing.choosing import (
     willing_to_pay,
 )
 from harness_analysis.routing.fixed import Heuristic
+from harness_analysis.routing.nearest import KNearest
 from harness_analysis.routing.router import Queries, Router, reads_text
 
 ZERO = "zero"
@@ -50,6 +51,8 @@ class RouterResult:
         saved: share of the largest model's mean cost that is saved at the threshold.
         agreement: percentage of queries that go where the heuristic sends them, over all budgets.
         router_s: seconds the router takes for one query, embedding included, in a batch of all test queries.
+        neighbours_found: of routers that search neighbours, the share of the true ones that they find for test
+            queries; None for others.
     """
 
     name: str
@@ -65,6 +68,7 @@ class RouterResult:
     saved: float
     agreement: float
     router_s: float
+    neighbours_found: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class _Routed:
     plane: FloatArray
     at_threshold: IntArray
     router_s: float
+    neighbours_found: float | None = None
 
 
 def evaluate(
@@ -147,7 +152,8 @@ def evaluate(
         plane = np.stack([_per_query(test, choice) for choice in paid], axis=1)
         at = best(scores) if router.votes else smallest_viable(scores, threshold)
         got = np.take_along_axis(test.correct, choices, axis=1)
-        routed.append(_Routed(router.name, choices, got, plane, at, took_s))
+        found = router.recall_for(queries) if isinstance(router, KNearest) else None
+        routed.append(_Routed(router.name, choices, got, plane, at, took_s, found))
     progress(INTERVALS)
     return _measured(routed, by_heuristic, training, test, budgets, threshold, resamples, seed)
 
@@ -214,6 +220,7 @@ def _measured(
                 saved=_saved(float(cost.mean()), test),
                 agreement=agreement(r.choices, by_heuristic),
                 router_s=r.router_s,
+                neighbours_found=r.neighbours_found,
             )
         )
     results.append(

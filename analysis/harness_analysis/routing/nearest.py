@@ -52,9 +52,19 @@ class KNearest:
         )
         self._index = make_index(embeddings, self.k, self.approximate_from)
 
+    def recall_for(self, queries: Queries, checked: int = 100) -> float:
+        """Return the share of the true neighbours that the search finds for the first of these queries.
+
+        Raises:
+            NotFittedError: there is nothing to search yet.
+        """
+        if self._index is None:
+            raise NotFittedError(self.name)
+        return self._index.recall_for(queries.embeddings[:checked], min(self.k, len(self._values)))
+
     @property
     def recall(self) -> float:
-        """Share of the true neighbours that the search finds: 1 where it is exact.
+        """Share of the true neighbours that the search finds for stored queries: 1 where it is exact.
 
         Raises:
             NotFittedError: there is nothing to search yet.

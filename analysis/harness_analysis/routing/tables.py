@@ -48,6 +48,7 @@ def _router_row(result: RouterResult, evaluation: Evaluation) -> dict[str, Any]:
         "saved": None if np.isnan(result.saved) else result.saved,
         "agreement_percent": None if np.isnan(result.agreement) else result.agreement,
         "router_ms": 1e3 * result.router_s if q else None,
+        "neighbours_found": result.neighbours_found,
         "cost_unit": evaluation.test.unit,
         "test_queries": len(evaluation.test),
     }
