@@ -330,6 +330,7 @@ def run_evaluation(
     from harness_analysis.routing.catalogue import make_router, named_routers, needs_embedding
     from harness_analysis.routing.choosing import check_threshold
     from harness_analysis.routing.evaluation import evaluate as evaluate_routers
+    from harness_analysis.routing.vector_index import WANTED_RECALL
 
     check_threshold(threshold)
     names, missing = named_routers(routers)
@@ -349,6 +350,13 @@ def run_evaluation(
             seed=seed,
             progress=begin,
         )
+    for result in evaluation.results:
+        if result.neighbours_found is not None and result.neighbours_found < WANTED_RECALL:
+            click.echo(
+                f"Note: {result.name} finds {result.neighbours_found:.0%} of the training queries that are nearest to"
+                " the test's; its row is of those it found",
+                err=True,
+            )
     if works is not None:
         for name, router in zip(names, made, strict=True):
             if not router.sees_answers:
