@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,24 @@ def amdsmi_on_stage(stage: Stage, folder: Path) -> Iterator[Control]:
         while library.amdsmi_shut_down() == 0:
             pass
         library.standin_set_time_s(ctypes.c_double(-1.0))
+
+
+Play = Callable[[Stage], Control]
+
+
+@contextmanager
+def stages_of(
+    on_stage: Callable[[Stage, Path], AbstractContextManager[Control]], folder: Path
+) -> Iterator[Play]:
+    """Give a function that sets a stage with its clock held at 10 s; all that it set are taken down at the end."""
+    with ExitStack() as stack:
+
+        def begin(stage: Stage) -> Control:
+            control = stack.enter_context(on_stage(stage, folder))
+            control.set_time_s(10.0)
+            return control
+
+        yield begin
 
 
 @contextmanager

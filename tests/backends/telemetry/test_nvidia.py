@@ -4,8 +4,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -17,20 +16,12 @@ from harness_backends.telemetry.source import Finding, Source, SourceGone, Throt
 
 from tests.standins.build import BUILD, build_library
 from tests.standins.play import PowerCurve, Stage, constant, ramp, random_steps, square
-from tests.standins.stage import Control, nvml_on_stage
-
-Play = Callable[[Stage], Control]
+from tests.standins.stage import Control, Play, nvml_on_stage, stages_of
 
 
 @pytest.fixture
 def play(tmp_path: Path) -> Iterator[Play]:
-    with ExitStack() as stack:
-
-        def begin(stage: Stage) -> Control:
-            control = stack.enter_context(nvml_on_stage(stage, tmp_path / "stage"))
-            control.set_time_s(10.0)
-            return control
-
+    with stages_of(nvml_on_stage, tmp_path / "stage") as begin:
         yield begin
 
 
