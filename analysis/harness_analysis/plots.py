@@ -201,7 +201,7 @@ def _colour_lines(axes: Any, lines: int) -> None:
     """Give so many lines a colour each; beyond twenty they come again."""
     import matplotlib as mpl
 
-    axes.set_prop_cycle(color=mpl.colormaps["tab10" if lines <= 10 else "tab20"].colors)
+    axes.set_prop_cycle(color=mpl.color_sequences["tab10" if lines <= 10 else "tab20"])
 
 
 def _axes(x_title: str, y_title: str, height: float = 4.5) -> tuple[Figure, Any]:
