@@ -33,6 +33,8 @@ class Spread:
     """Standard deviations that hold 99 % of the residuals."""
     stamp_s: float = 0.0
     """Standard deviation of a single stamp about the common lag, the lag's own error included, s."""
+    told: Bool | None = None
+    """Intervals in which the load is known, and so their shape; None: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class EnergyCurve:
             stamp_j = self.spread.quantile * self.spread.stamp_s * power_w
             placed_j = 2 * power_w * np.maximum(u0, u1)
             soft = np.hypot(self._bridge_j(t, k), stamp_j) + placed_j
+            if self.spread.told is not None:
+                soft = np.where(self.spread.told[k], soft, np.inf)
             below, above = np.minimum(below, soft), np.minimum(above, soft)
         return below, above
 

@@ -25,7 +25,7 @@ from harness_coordinator.energy.records import (
 )
 from harness_coordinator.energy.rows import query_rows, with_check
 from harness_coordinator.energy.segments import METHODS, make_segments
-from harness_coordinator.energy.source_curve import SourceCurve, build_curve, choose_kind
+from harness_coordinator.energy.source_curve import EVERYTHING, SourceCurve, build_curve, choose_kind
 from harness_coordinator.energy.sweep import cut_time, share_energy
 
 ATTRIBUTIONS = METHODS
@@ -75,7 +75,9 @@ def measure_source(
     kind, kind_flags = choose_kind(traits, clean, method)
     stamped = clean_queries(queries, clean.origin_ns)
     loads = stamped if activity is None else clean_queries(activity, clean.origin_ns)
-    source = build_curve(traits, clean, kind, loads, inside)
+    source = build_curve(
+        traits, clean, kind, loads, inside, _told(baseline_windows_ns, loads, clean.origin_ns)
+    )
     curve = source.curve
     asked = stamped.earlier_by(source.lag_s) if activity is None else stamped
     baselines, baseline_flags = measure_baselines(curve, baseline_windows_ns)
@@ -152,6 +154,21 @@ def measure_source(
         load_levels=source.levels,
         explained=source.explained,
     )
+
+
+def _told(
+    baseline_windows_ns: Sequence[tuple[int, int]], loads: CleanQueries, origin_ns: int
+) -> tuple[float, float]:
+    """From when to when the queries tell all that the device did: from the first baseline or query to the last.
+
+    Before that an engine loads, compiles and warms its caches, after it it is taken down. Without a baseline nothing
+    tells where that ends, and all that was recorded counts.
+    """
+    if not baseline_windows_ns or not loads.usable.any():
+        return EVERYTHING
+    edges_s = (np.array(baseline_windows_ns, np.int64) - origin_ns) * NS
+    start_s, end_s = loads.start_s[loads.usable], loads.end_s[loads.usable]
+    return float(min(edges_s.min(), start_s.min())), float(max(edges_s.max(), end_s.max()))
 
 
 def _alpha(

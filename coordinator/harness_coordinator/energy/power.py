@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,20 @@ class Readings:
     period_s: float
     locked: bool
     last_poll_s: float
+
+    def between(self, start_s: float, end_s: float) -> Readings:
+        """The updates of a time."""
+        first, last = np.searchsorted(self.t_s, (start_s, end_s))
+        if last - first == len(self.t_s):
+            return self
+        rows = slice(int(first), int(last))
+        return replace(
+            self,
+            t_s=self.t_s[rows],
+            slack_s=self.slack_s[rows],
+            power_w=self.power_w[rows],
+            covered=self.covered[rows.start : max(rows.stop - 1, rows.start)],
+        )
 
 
 def read_updates(samples: CleanSamples, period_s: float = math.nan) -> Readings:

@@ -10,6 +10,7 @@ with F_j the running sums of the activity. Window w and lag are those that leave
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,7 +90,13 @@ def observed(readings: Readings, window_s: float) -> Observations:
     return Observations(readings.t_s - window_s, readings.t_s, readings.power_w * window_s)
 
 
-def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit: SeenFit) -> EnergyCurve:
+def seen_curve(
+    linear: EnergyCurve,
+    activity: Activity,
+    readings: Readings,
+    fit: SeenFit,
+    told_s: tuple[float, float] = (-math.inf, math.inf),
+) -> EnergyCurve:
     """Integrate the fitted load, plus what it missed averaged over some readings, on the clock of the stamps.
 
     Args:
@@ -97,6 +104,8 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
         activity: load on the clock of the stamps.
         readings: updates of the sensor.
         fit: the load fitted to them.
+        told_s: from when to when the activity is all that the device did; how far the power is from the model is
+            judged there.
     """
     model = replace(fit.model, lag_s=0.0)
     centre = readings.t_s + fit.model.lag_s - fit.window_s / 2
@@ -113,7 +122,8 @@ def seen_curve(linear: EnergyCurve, activity: Activity, readings: Readings, fit:
     knot_j = np.append(0.0, np.cumsum(np.maximum(step, 0.0)))
     # What a local mean takes up it also takes away from the scatter: judge by the drift-free one.
     missed_w = missed_w - _moving_mean(missed_w, DRIFT_READINGS)
-    error_w, lasting_s = _level_error(activity, centre, missed_w, fit.window_s)
+    first, last = np.searchsorted(readings.t_s, told_s)
+    error_w, lasting_s = _level_error(activity, centre[first:last], missed_w[first:last], fit.window_s)
     length = np.diff(centre)
     covered = readings.covered
     edges = replace(

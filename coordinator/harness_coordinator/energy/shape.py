@@ -19,12 +19,14 @@ import numpy as np
 from harness_coordinator.energy.activity import Activity
 from harness_coordinator.energy.curve import NORMAL_99, EnergyCurve, Spread
 from harness_coordinator.energy.edges import Edges
+from harness_coordinator.energy.intake import Bool
 from harness_coordinator.energy.load_model import LoadModel
 from harness_coordinator.energy.records import Float64, Int64
 
 LARGEST_QUANTILE = 8.0
 """Beyond this the residuals are not noise but a different load; the hard envelope takes over."""
 SMALLEST_VARIANCE_J2_S = 1e-8
+ROUNDING = 1e-6
 FEWEST_RESIDUALS = 8
 MOST_RESIDUALS = 500_000
 """Intervals whose residuals are looked at; half a day of a 100 ms counter."""
@@ -73,6 +75,7 @@ def shape_curve(
     model: LoadModel,
     lag_error_s: float = 0.0,
     errors: LoadErrors | None = None,
+    told: Bool | None = None,
 ) -> EnergyCurve:
     """Bend a linear curve inside its intervals to the modelled load.
 
@@ -82,12 +85,14 @@ def shape_curve(
         model: fitted levels and lag.
         lag_error_s: standard error of the lag, s.
         errors: where the model goes wrong, if known from an earlier recording; else found from its residuals.
+        told: the intervals in which the activity is all that the device did; the residuals of others tell nothing,
+            and only the hard envelope bounds them. None: all.
     """
     edges = _filled(linear.edges, activity, model)
     pieces = _cut(edges, activity, model)
     residual_j = np.diff(edges.energy_j) - pieces.sums(pieces.modelled_j)
     if errors is None:
-        errors = find_errors(edges, pieces.first(MOST_RESIDUALS), residual_j)
+        errors = find_errors(edges, pieces.first(MOST_RESIDUALS), residual_j, told)
     clock_j2 = (errors.idle_rate + errors.active_rate * pieces.active_w**2) * pieces.length_s
     rise = np.append(0.0, np.cumsum(_bent(edges, pieces, residual_j, clock_j2)))
     # Rounding of the running sum must not move the edges: every interval keeps its measured energy.
@@ -99,7 +104,9 @@ def shape_curve(
         edges=edges,
         knot_s=pieces.knot_s,
         knot_j=np.maximum.accumulate(rise + drift),
-        spread=Spread(pieces.knot_s, variance_j2, variance_j2[pieces.at_edge], errors.quantile, stamp_s),
+        spread=Spread(
+            pieces.knot_s, variance_j2, variance_j2[pieces.at_edge], errors.quantile, stamp_s, told
+        ),
     )
 
 
@@ -113,6 +120,8 @@ def _cut(edges: Edges, activity: Activity, model: LoadModel) -> _Pieces:
     active = (
         np.divide(modelled, length, out=np.full_like(length, model.idle_w), where=length > 0) - model.idle_w
     )
+    # Differences of large sums leave some picowatts in idle time, which must not pass for load.
+    active[np.abs(active) < ROUNDING * max(model.idle_w, float(active.max(initial=0.0)))] = 0.0
     return _Pieces(knots, np.searchsorted(knots, edges.t_s), length, modelled, active)
 
 
@@ -148,7 +157,7 @@ class LoadErrors:
     """Standard deviations that hold 99 % of the residuals."""
 
 
-def find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> LoadErrors:
+def find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64, told: Bool | None = None) -> LoadErrors:
     """Split the residuals' variance into that of idle time, of the load's level, and of the stamps.
 
     Intervals without load give the first, loaded ones without an event the second; an event whose stamp is off
@@ -161,6 +170,8 @@ def find_errors(edges: Edges, pieces: _Pieces, residual_j: Float64) -> LoadError
     jump[pieces.at_edge[:-1]] = 0.0
     jumps = pieces.sums(jump)
     sure = (edges.known & edges.covered)[:count]
+    if told is not None:
+        sure = sure & told[:count]
     quiet, loud = sure & (work <= 0), sure & (work > 0)
     steady, eventful = loud & (jumps <= 0), loud & (jumps > 0)
     square = residual_j**2
