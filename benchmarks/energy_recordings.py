@@ -13,12 +13,16 @@ from harness_coordinator.energy.records import Float64, QueryColumns, SampleColu
 from harness_coordinator.recorded import read_samples
 
 from benchmarks.energy_rows import Row
+from benchmarks.gpu_bursts import SINGLE_S
+from benchmarks.gpu_sensor import Recording, caused_j, singles_measured
 
+H200 = Path(__file__).resolve().parent / "recordings" / "nvidia-h200"
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data" / "power"
 
 
 def recording_rows() -> Iterator[Row]:
-    """Rows on the recordings, none where they do not lie beside the checkout."""
+    """Rows on the recordings; those of others only where they lie beside the checkout."""
+    yield from _h200()
     if not RECORDINGS.is_dir():
         return
     yield _partial_sensor()
@@ -41,6 +45,26 @@ def _card_and_meter(card: str) -> tuple[SampleColumns, Float64, Float64, Float64
     t_s, power_w = meter["t_ns"].to_numpy() * 1e-9, meter["power_w"].to_numpy().astype(np.float64)
     energy = np.append(0.0, np.cumsum((power_w[1:] + power_w[:-1]) / 2 * np.diff(t_s)))
     return samples, t_s, power_w, energy
+
+
+def _h200() -> Iterator[Row]:
+    recording = Recording.read(H200)
+    start, end = recording.part("singles")
+    true, found = caused_j(recording, start, end), singles_measured(recording).queries
+    held = (found.joules_low <= true) & (true <= found.joules_high)
+    at_edges = recording.bursts["counter_end_j"] - recording.bursts["counter_start_j"]
+    at_edges = at_edges[recording.bursts["part"] == "singles"]
+    for low_s, high_s, reach in ((0.04, 0.15, 2.0), (0.15, 0.6, 1.0)):
+        k = (end - start > low_s * 1e9) & (end - start < high_s * 1e9)
+        off, others = (100 * float(value[k].sum() / true[k].sum() - 1) for value in (found.joules, at_edges))
+        names = [f"{1e3 * s:.0f}" for s in SINGLE_S if low_s < s < high_s]
+        yield Row(
+            f"recorded H200, {k.sum()} bursts of {' and '.join(names)} ms: joules against what they caused",
+            f"within {reach:.0f} %; 99 % inside the bounds",
+            f"{off:+.2f} %; {100 * float(held[k].mean()):.0f} % inside",
+            f"counter read at the edges (zeus): {others:+.0f} %",
+            abs(off) <= reach and float(held[k].mean()) >= 0.99,
+        )
 
 
 def _partial_sensor() -> Row:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu_sensor record FOLDER   on a machine with the GPU and PyTorch; 3.5 minutes
     python -m benchmarks.gpu_sensor FOLDER          prints the figures of a recording, anywhere
+    python -m benchmarks.gpu_sensor plot FOLDER FILE.png
 
 `record` polls with the agent's own sampler while `benchmarks.gpu_bursts` works: 25 ms of every 100 ms (as long as
 Hopper's power reading is blind between looks), single bursts of 5 to 500 ms, and a steady product.
@@ -20,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,14 +56,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("words", nargs="+", metavar="[record] FOLDER")
+    parser.add_argument("words", nargs="+", metavar="[record | plot] FOLDER [FILE]")
     words = parser.parse_args().words
     if words[0] == "record" and len(words) == 2:
         record(Path(words[1]))
+    elif words[0] == "plot" and len(words) == 3:
+        plot(Recording.read(Path(words[1])), Path(words[2]))
     elif len(words) == 1:
         print(show(Recording.read(Path(words[0]))))
     else:
-        parser.error("say `record FOLDER` or `FOLDER`")
+        parser.error("say `record FOLDER`, `plot FOLDER FILE` or `FOLDER`")
 
 
 def record(folder: Path) -> None:
@@ -213,6 +217,50 @@ def beats(recording: Recording) -> list[str]:
     off = 100 * (phase_mean_w(recording) / counter_w - 1)
     lines.append(f"- the instantaneous power's mean over all phases of the beat: {off:+.1f} %")
     return lines
+
+
+def plot(recording: Recording, path: Path) -> None:
+    """Draw the beat of the power reading with a load, and the joules of single bursts, against the counter."""
+    plt.switch_backend("Agg")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    start, end = recording.part("beats")
+    s = recording.samples
+    inside = (s["t_ns"] > start[0]) & (s["t_ns"] < end[-1])
+    left.plot(
+        (s["t_ns"][inside] - start[0]) * 1e-9,
+        s["power_w"][inside],
+        lw=0.7,
+        label="power reading (25 of 100 ms)",
+    )
+    tick_ns, tick_j = recording.ticks()
+    kept = (tick_ns > start[0]) & (tick_ns < end[-1])
+    t_s, energy_j = (tick_ns[kept] - start[0]) * 1e-9, tick_j[kept]
+    left.plot(
+        t_s[10:], (energy_j[10:] - energy_j[:-10]) / (t_s[10:] - t_s[:-10]), label="energy counter, over 1 s"
+    )
+    left.set(title="25 ms of work every 100 ms: steady power", xlabel="time, s", ylabel="W", ylim=(0, None))
+    left.legend(fontsize=8, loc="upper right")
+    first, last = recording.part("singles")
+    true, found = caused_j(recording, first, last), singles_measured(recording).queries.joules
+    mine = recording.bursts["part"] == "singles"
+    at_edges = (recording.bursts["counter_end_j"] - recording.bursts["counter_start_j"])[mine]
+    length_s = (last - first) * 1e-9
+    for what, value in (("this harness", found), ("counter read at the edges", at_edges)):
+        shares = [
+            value[k].sum() / true[k].sum()
+            for k in (np.abs(length_s / nominal - 1) < 0.3 for nominal in SINGLE_S)
+        ]
+        right.semilogx(
+            [1e3 * nominal for nominal in SINGLE_S], [100 * share for share in shares], "o-", label=what
+        )
+    right.axhline(100, color="grey", lw=0.8)
+    right.set(
+        title="Single bursts: joules found", xlabel="burst, ms", ylabel="% of what it caused", ylim=(-5, 115)
+    )
+    right.legend(fontsize=8, loc="lower right")
+    figure.suptitle(f"{recording.facts['device']}, driver {recording.facts['driver']}", fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
 
 
 def phase_mean_w(recording: Recording) -> float:
