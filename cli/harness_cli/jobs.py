@@ -12,7 +12,7 @@ from harness_proto.v1 import jobs_pb2
 from harness_cli.connection import CALL_TIMEOUT_S, coordinator_option, database_option, jobs_stub
 from harness_cli.database import read_database
 from harness_cli.output import format_option, print_rows, significant
-from harness_cli.watching import progress_line, watch_job
+from harness_cli.watching import failed_run_line, progress_line, watch_job
 
 TABLE_COLUMNS = ("job", "name", "state", "tasks", "done", "failed", "joules", "submitted")
 TOTAL_COLUMNS = (
@@ -94,6 +94,8 @@ def show(job_id: str, output_format: str, coordinator: str, database_url: str | 
                 f" + {significant(total.unattributed_joules, 6)} J outside them"
                 f" = {significant(total.device_joules, 6)} J of the device"
             )
+    if detail.failed_runs:
+        click.echo(failed_run_line(detail))
     for failure in detail.failures:
         click.echo(
             f"failed: {failure.query_id} on {failure.model_id} ({failure.attempts} attempts): {failure.reason}"

@@ -63,14 +63,29 @@ def progress_line(detail: jobs_pb2.JobDetail) -> str:
     return ", ".join(parts)
 
 
+def failed_run_line(detail: jobs_pb2.JobDetail) -> str:
+    """Say in one line that a run failed and why, empty where none has: its tasks are tried again meanwhile."""
+    if not detail.failed_runs:
+        return ""
+    again = ", its queries are tried again" if detail.summary.state == "active" else ""
+    if detail.failed_runs == 1:
+        return f"a run failed{again}: {detail.last_failed_run_reason}"
+    return f"{detail.failed_runs} runs failed{again}; the last: {detail.last_failed_run_reason}"
+
+
 def _show_lines(updates: Iterator[jobs_pb2.JobDetail]) -> jobs_pb2.JobDetail | None:
     last: jobs_pb2.JobDetail | None = None
     shown = ""
+    failed_runs = 0
     for detail in updates:
         last = detail
+        name = detail.summary.name or detail.summary.job_id
+        if detail.failed_runs > failed_runs:
+            click.echo(f"{name}: {failed_run_line(detail)}", err=True)
+            failed_runs = detail.failed_runs
         line = progress_line(detail)
         if line != shown:
-            click.echo(f"{detail.summary.name or detail.summary.job_id}: {line}", err=True)
+            click.echo(f"{name}: {line}", err=True)
             shown = line
     return last
 
@@ -86,8 +101,12 @@ def _show_bar(updates: Iterator[jobs_pb2.JobDetail]) -> jobs_pb2.JobDetail | Non
     )
     with Progress(*columns, console=console(stderr=True)) as progress:
         bar = progress.add_task("starting", total=None, name="")
+        failed_runs = 0
         for detail in updates:
             last, summary = detail, detail.summary
+            if detail.failed_runs > failed_runs:
+                progress.console.print(failed_run_line(detail), markup=False, highlight=False, soft_wrap=True)
+                failed_runs = detail.failed_runs
             over = summary.done + summary.failed + summary.cancelled
             progress.update(
                 bar,

@@ -23,10 +23,13 @@ def job_detail(connection: Connection, job_id: str, waiting_reason: str = "") ->
         UnknownJobError: no such job.
     """
     summary = jobs.job_summary(connection, job_id)
+    failed, why = runs.failed_runs(connection, job_id)
     detail = jobs_pb2.JobDetail(
         summary=summary_message(summary),
         job_json=jobs.spec_json(connection, job_id),
         waiting_reason=waiting_reason if summary.state == "active" else "",
+        failed_runs=failed,
+        last_failed_run_reason=why,
         failures=[
             jobs_pb2.FailedTask(
                 task_id=f.task_id,

@@ -269,6 +269,16 @@ def runs_of_job(connection: Connection, job_id: str) -> list[RunRow]:
     return [RunRow(**row._mapping) for row in rows]
 
 
+def failed_runs(connection: Connection, job_id: str) -> tuple[int, str]:
+    """Return how many runs of a job failed, and why the last one did (empty where none)."""
+    mine = (Run.job_id == job_id, Run.state == "failed")
+    count = connection.scalar(select(func.count()).where(*mine)) or 0
+    if not count:
+        return 0, ""
+    last = select(Run.reason).where(*mine).order_by(Run.over_realtime_ns.desc(), Run.run_id.desc()).limit(1)
+    return count, connection.scalar(last) or ""
+
+
 def active_runs(connection: Connection, agent_ids: Sequence[str]) -> list[RunRow]:
     """Return the runs that are on at these agents."""
     rows = connection.execute(_ACTIVE, {"b_agent_ids": listed(agent_ids)})

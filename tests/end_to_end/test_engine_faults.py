@@ -76,6 +76,12 @@ def test_a_load_without_end_is_ended_by_its_limit(harness: Harness, tmp_path: Pa
     assert counts(detail) == (2, 2)
     assert "The engine was not ready within 1.5 s" in detail["failures"][0]["reason"]
     assert detail["failures"][0]["model_id"] == "endless"
+    assert int(detail["failed_runs"]) == 1
+    assert "was not ready within 1.5 s" in detail["last_failed_run_reason"]
+    shown = harness.run("job", "show", detail["summary"]["job_id"], check=True).stdout
+    assert "a run failed: The engine was not ready within 1.5 s" in shown
+    watched = harness.run("job", "watch", detail["summary"]["job_id"])
+    assert watched.stderr.count("a run failed: The engine was not ready") == 1
 
 
 def test_a_storm_of_429_is_sat_out_or_told(harness: Harness, tmp_path: Path) -> None:

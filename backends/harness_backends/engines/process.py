@@ -23,12 +23,14 @@ STOP_GRACE_S = 5.0
 FIRST_POLL_S = 0.02
 LONGEST_POLL_S = 0.25
 REASON_LINES = 3
-_LOG_TAIL_BYTES = 16_384
+_LOG_TAIL_BYTES = 65_536
 _MEMORY = re.compile(
     r"out of memory|OutOfMemory|bad_alloc|(failed|unable) to allocate|cannot allocate|(not enough|insufficient) memory",
     re.IGNORECASE,
 )
 """Engines write this line first and several that follow from it afterwards."""
+_EXCEPTION = re.compile(r"(?:^|[\s)\]])([A-Za-z_][\w.]*(?:Error|Exception): \S.*)")
+"""The first of these is the cause: what a server with worker processes says last is only that one of them failed."""
 _LOG_PREFIX = re.compile(r"^[\d.:\-T ,+]+\s[A-Z]?\s*")
 
 
@@ -137,7 +139,10 @@ class EngineProcess:
         return f"{how}; its last lines: {tail}" if tail else f"{how} and wrote nothing to {self.log_path}."
 
     def log_tail(self, lines: int = REASON_LINES) -> str:
-        """Return the log's last lines, without their time stamps, joined by ` | `; a lack of memory comes first."""
+        """Return the log's last lines, without their time stamps, joined by ` | `, the cause first.
+
+        The cause is the last line about a lack of memory, else the first exception, where it is not among them.
+        """
         try:
             with self.log_path.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
@@ -145,8 +150,11 @@ class EngineProcess:
         except OSError:
             return ""
         kept = [_LOG_PREFIX.sub("", line).strip() for line in text.splitlines() if _tells(line)]
-        short = [line for line in kept[:-lines] if _MEMORY.search(line)][-1:]
-        return " | ".join([*short, *kept[-lines:]])
+        earlier, last = kept[:-lines], kept[-lines:]
+        cause = [line for line in earlier if _MEMORY.search(line)][-1:]
+        if not cause:
+            cause = [found.group(1) for line in earlier if (found := _EXCEPTION.search(line))][:1]
+        return " | ".join([*(line for line in cause if not any(line in other for other in last)), *last])
 
     async def _watch(self) -> int:
         if self._process is None:

@@ -95,18 +95,22 @@ class JobSummary(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., tasks: _Optional[int] = ..., ready: _Optional[int] = ..., leased: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., measured: _Optional[int] = ..., submitted_realtime_ns: _Optional[int] = ..., finished_realtime_ns: _Optional[int] = ..., joules: _Optional[float] = ...) -> None: ...
 
 class JobDetail(_message.Message):
-    __slots__ = ("summary", "totals", "failures", "waiting_reason", "job_json")
+    __slots__ = ("summary", "totals", "failures", "waiting_reason", "job_json", "failed_runs", "last_failed_run_reason")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     TOTALS_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     WAITING_REASON_FIELD_NUMBER: _ClassVar[int]
     JOB_JSON_FIELD_NUMBER: _ClassVar[int]
+    FAILED_RUNS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILED_RUN_REASON_FIELD_NUMBER: _ClassVar[int]
     summary: JobSummary
     totals: _containers.RepeatedCompositeFieldContainer[SourceTotal]
     failures: _containers.RepeatedCompositeFieldContainer[FailedTask]
     waiting_reason: str
     job_json: str
-    def __init__(self, summary: _Optional[_Union[JobSummary, _Mapping]] = ..., totals: _Optional[_Iterable[_Union[SourceTotal, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[FailedTask, _Mapping]]] = ..., waiting_reason: _Optional[str] = ..., job_json: _Optional[str] = ...) -> None: ...
+    failed_runs: int
+    last_failed_run_reason: str
+    def __init__(self, summary: _Optional[_Union[JobSummary, _Mapping]] = ..., totals: _Optional[_Iterable[_Union[SourceTotal, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[FailedTask, _Mapping]]] = ..., waiting_reason: _Optional[str] = ..., job_json: _Optional[str] = ..., failed_runs: _Optional[int] = ..., last_failed_run_reason: _Optional[str] = ...) -> None: ...
 
 class SourceTotal(_message.Message):
     __slots__ = ("agent", "source_id", "scope", "energy_source", "device_joules", "attributed_joules", "unattributed_joules", "baseline_w", "alpha", "alpha_standard_error", "coverage", "flags", "device_name")

@@ -117,6 +117,35 @@ def test_a_crash_is_noticed_at_once_with_its_last_words(start_engine: StartEngin
     asyncio.run(run())
 
 
+VLLM_LOG = """
+(EngineCore pid=1679) ERROR 11-26 19:09:11 [core.py:1330] Traceback (most recent call last):
+(EngineCore pid=1679) ERROR 11-26 19:09:11 [core.py:1330]     from flashinfer import (
+(EngineCore pid=1679) ERROR 11-26 19:09:11 [core.py:1330] ModuleNotFoundError: No module named 'flashinfer'
+[rank0]:[W1126 19:09:12.372037483 ProcessGroupNCCL.cpp:1575] Warning: destroy_process_group() was not called
+(APIServer pid=1610) Traceback (most recent call last):
+(APIServer pid=1610)     wait_for_engine_startup(
+(APIServer pid=1610)     raise RuntimeError(
+(APIServer pid=1610) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+"""What vLLM 0.26 wrote on a machine without flashinfer, shortened."""
+
+
+def test_the_cause_comes_before_the_last_lines_that_only_follow_from_it(tmp_path: Path) -> None:
+    plan = EnginePlan(
+        base_url="", body={}, argv=(sys.executable, "-c", f"import sys; sys.exit({VLLM_LOG!r})")
+    )
+
+    async def run() -> str:
+        process = await EngineProcess.start(plan, tmp_path, grace_s=0.2)
+        await asyncio.wait_for(process.exited, 5.0)
+        return process.exit_reason()
+
+    reason = asyncio.run(run())
+    assert "its last lines: ModuleNotFoundError: No module named 'flashinfer' | " in reason
+    assert reason.endswith("See root cause above. Failed core proc(s): {}")
+    assert reason.count("ModuleNotFoundError") == 1
+
+
 def test_a_killed_engine_is_told_by_its_signal(start_engine: StartEngine) -> None:
     async def run() -> None:
         async with start_engine() as engine:
