@@ -14,6 +14,9 @@ from harness_cli.database import read_database
 from harness_cli.output import format_option, print_rows, significant
 from harness_cli.watching import progress_line, watch_job
 
+MAX_JOBS = 2**31 - 1
+"""What the wire's field holds."""
+
 TABLE_COLUMNS = ("job", "name", "state", "tasks", "done", "failed", "joules", "submitted")
 TOTAL_COLUMNS = (
     "agent",
@@ -39,7 +42,9 @@ TOTAL_LABELS = {
 
 
 @click.command()
-@click.option("--limit", default=50, show_default=True, help="Newest jobs shown.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_JOBS), default=50, show_default=True, help="Newest jobs shown."
+)
 @format_option
 @coordinator_option
 @database_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 from harness_cli.output import cell, print_rows, significant, to_csv
@@ -51,3 +52,26 @@ def test_cells_are_plain_words() -> None:
     assert cell(value=True) == "yes"
     assert cell(None) == "-"
     assert cell(["a", "b"]) == "a, b"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_cuts_no_number_and_names_the_columns_left_out(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [
+        {
+            "name": "box-1",
+            "model": "smollm2-135m-q4_1",
+            **{f"joules of part {n}": 1001 + n for n in range(9)},
+        }
+    ]
+    print_rows(rows, "table")
+    *table, notice = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    shown = [n for n in range(9) if any(f"{1001 + n}" in line for line in table)]
+    assert shown == list(range(len(shown)))
+    assert all(len(line) <= width for line in table)
+    assert notice.startswith("Too narrow here for: ")
+    assert [int(n) for n in re.findall(r"part (\d)", notice)] == list(range(len(shown), 9))
+    assert shown
