@@ -18,6 +18,9 @@ MIN_TEXT_WIDTH = 8
 
 COLUMN_GAP = 2
 
+ROWS_AT_ONCE = 200
+"""A long table begins at once: its widths are known, so it need not be laid out as a whole."""
+
 FORMATS = ("table", "json", "csv")
 
 format_option = click.option(
@@ -61,17 +64,21 @@ def print_rows(
             shown = _fold(rows, shown, labels or {})
         out = console()
         widths = _column_widths(rows, {name: (labels or {}).get(name, name) for name in shown}, out.width)
-        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-        for name, width in widths.items():
-            table.add_column(
-                (labels or {}).get(name, name),
-                justify="right" if _numeric(rows, name) else "left",
-                overflow="fold",
-                width=width,
+        numeric = {name: _numeric(rows, name) for name in widths}
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            table = Table(
+                box=None, pad_edge=False, header_style="bold", show_edge=False, show_header=start == 0
             )
-        for row in rows:
-            table.add_row(*(cell(row.get(name)) for name in widths))
-        out.print(table)
+            for name, width in widths.items():
+                table.add_column(
+                    (labels or {}).get(name, name),
+                    justify="right" if numeric[name] else "left",
+                    overflow="fold",
+                    width=width,
+                )
+            for row in rows[start : start + ROWS_AT_ONCE]:
+                table.add_row(*(cell(row.get(name)) for name in widths))
+            out.print(table)
         if left_out := [(labels or {}).get(name, name) for name in shown if name not in widths]:
             click.echo(
                 f"Too narrow here for: {', '.join(left_out)} (a wider terminal or --format csv has them)"

@@ -10,7 +10,7 @@ from harness_proto.v1 import jobs_pb2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness_cli.connection import jobs_stub
-from harness_cli.failure import work_failed
+from harness_cli.failure import Unreachable, unreachable, work_failed
 from harness_cli.output import console, significant
 
 
@@ -23,11 +23,14 @@ def watch_job(address: str, job_id: str, *, lines: bool = False) -> jobs_pb2.Job
         lines: plain lines on a terminal too, for callers that show a bar themselves.
 
     Raises:
-        Failure: the job failed, was cancelled, or has failed tasks (exit code 1).
+        Failure: the job failed, was cancelled, or has failed tasks (exit code 1); the coordinator went away (3).
     """
-    with jobs_stub(address) as stub:
-        updates = stub.WatchJob(jobs_pb2.JobRequest(job_id=job_id))
-        last = _show_bar(updates) if sys.stderr.isatty() and not lines else _show_lines(updates)
+    try:
+        with jobs_stub(address) as stub:
+            updates = stub.WatchJob(jobs_pb2.JobRequest(job_id=job_id))
+            last = _show_bar(updates) if sys.stderr.isatty() and not lines else _show_lines(updates)
+    except Unreachable as lost:
+        raise unreachable(f"{lost.message}; the job is kept: harness job watch {job_id}") from None
     if last is None:
         raise work_failed(f"the coordinator ended the watch of job {job_id} before saying anything")
     summary = last.summary

@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from harness_cli.output import cell, print_rows, significant, to_csv
+from harness_cli.output import ROWS_AT_ONCE, cell, print_rows, significant, to_csv
 
 ROWS = [
     {"query": "a", "model": "m", "joules": 1.23456, "flags": "", "error": None},
@@ -75,3 +75,14 @@ def test_a_narrow_terminal_cuts_no_number_and_names_the_columns_left_out(
     assert notice.startswith("Too narrow here for: ")
     assert [int(n) for n in re.findall(r"part (\d)", notice)] == list(range(len(shown), 9))
     assert shown
+
+
+def test_a_long_table_has_one_heading_and_straight_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"agent": "box-1", "t_ns": n, "note": "x" * (n % 30)} for n in range(2 * ROWS_AT_ONCE + 1)]
+    print_rows(rows, "table")
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["agent", "t_ns", "note"]
+    assert len(lines) == len(rows)
+    end = heading.index("t_ns") + len("t_ns")
+    assert [int(line[:end].split()[1]) for line in lines] == list(range(len(rows)))
+    assert {line[end : end + 2] for line in lines} == {"  "}
