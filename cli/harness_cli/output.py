@@ -91,11 +91,11 @@ def _column_widths(
     """Return the widths of the first columns that there is room for: one that cannot be read is not shown.
 
     Numbers never fold, their headings do between words; texts fold, but not below `MIN_TEXT_WIDTH`. What room is
-    left goes to the texts first.
+    left goes to the texts first, beginning with those that are nearly whole.
     """
     widths: dict[str, int] = {}
     wanted: dict[str, int] = {}
-    left = room
+    left = room + COLUMN_GAP
     for name, heading in headings.items():
         values = max(len(cell(row.get(name))) for row in rows)
         wanted[name] = max(len(heading), values)
@@ -105,8 +105,8 @@ def _column_widths(
         if widths and left < 0:
             break
         widths[name] = least
-    left = room - sum(least + COLUMN_GAP for least in widths.values())
-    for name in sorted(widths, key=lambda name: _numeric(rows, name)):
+    left = room + COLUMN_GAP - sum(least + COLUMN_GAP for least in widths.values())
+    for name in sorted(widths, key=lambda name: (_numeric(rows, name), wanted[name] - widths[name])):
         more = min(wanted[name] - widths[name], max(0, left))
         widths[name] += more
         left -= more

@@ -58,7 +58,9 @@ def progress_line(detail: jobs_pb2.JobDetail) -> str:
     if in_flight:
         parts.append(f"{in_flight} on agents")
     if s.HasField("joules"):
-        parts.append(f"{significant(s.joules)} J")
+        parts.append(" ".join([significant(s.joules), "J", s.joules_kind]).rstrip())
+    elif s.joules_kind == "mixed":
+        parts.append("some joules measured and some estimated, which are not added")
     if detail.waiting_reason and not in_flight and s.ready:
         parts.append(f"waiting: {detail.waiting_reason}")
     if s.state == "active" and s.done + s.failed + s.cancelled == s.tasks:
