@@ -22,6 +22,7 @@ from harness_backends.telemetry.source import Finding
 from harness_cli.failure import bad_input, work_failed
 from harness_cli.finite_range import FiniteRange
 from harness_cli.output import format_option, print_rows
+from harness_cli.output_file import OutputFile
 
 MAX_PID = 2**31 - 1
 """The most that any system's process number can be."""
@@ -85,9 +86,7 @@ def _print_finding(finding: Finding) -> None:
     multiple=True,
     help="Process tree that `estimate` follows; default: all.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.csv."
-)
+@click.option("-o", "--output", type=OutputFile(), help="FILE.parquet or FILE.csv.")
 @format_option
 def sample(
     seconds: float,

@@ -92,6 +92,7 @@ def test_login_reads_the_token_from_a_pipe() -> None:
         ("agent", "run", "--hz"),
         ("coordinator", "run", "--lease-s"),
         ("evaluate", "x", "--budget"),
+        ("route", "evaluate", "x.parquet", "--learning-rate"),
         ("dataset", "clean", "x", "--cosine"),
         ("integrate", "samples.csv", "--alpha"),
     ],
@@ -167,3 +168,25 @@ def test_what_no_command_foresaw_is_one_sentence(error: Exception, code: int, sa
 
 def test_a_defect_stays_a_defect() -> None:
     assert explain_unforeseen(KeyError("x")) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("judges", "export", "x"),
+        ("dataset", "export", "x"),
+        ("results", "x"),
+        ("samples", "x"),
+        ("report", "x.parquet"),
+        ("route", "fit", "x.parquet"),
+        ("route", "evaluate", "x.parquet"),
+        ("agent", "sample", "--seconds", "1"),
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_not_replaced(command: tuple[str, ...], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    for output, said in ((str(pipe), "is a device or a pipe"), ("", "the name is empty")):
+        done = call(*command, "-o", output)
+        assert (done.exit_code, said in done.stderr) == (EXIT_BAD_INPUT, True)
+    assert pipe.is_fifo()
