@@ -23,7 +23,10 @@ def harness(debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 the work failed, 2 wrong input, 3 unreachable or not allowed."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 the work failed, 2 wrong input, 3 unreachable or not allowed, 130 interrupted.
+    """
     debug = "--debug" in sys.argv
     try:
         # Without standalone mode click returns the code of an `Exit` instead of raising it.
