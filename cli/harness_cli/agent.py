@@ -13,6 +13,7 @@ from harness_cli.agent_service import install_command, uninstall_command
 from harness_cli.agent_telemetry import doctor, sample
 from harness_cli.connection import check_addresses
 from harness_cli.failure import bad_input
+from harness_cli.finite_range import FiniteRange
 from harness_cli.join_token import read_token
 from harness_cli.labels import parse_labels
 from harness_cli.state_directory import make_state_directory, state_directory
@@ -47,7 +48,7 @@ agent.add_command(uninstall_command)
     "--hz",
     default=DEFAULT_POLL_HZ,
     show_default=True,
-    type=click.FloatRange(0.1, 1000),
+    type=FiniteRange(0.1, 1000),
     help="Polls a second of a source whose own period is not known.",
 )
 @click.option(

@@ -20,7 +20,12 @@ from harness_backends.telemetry.estimate import EstimateSource
 from harness_backends.telemetry.source import Finding
 
 from harness_cli.failure import bad_input, work_failed
+from harness_cli.finite_range import FiniteRange
 from harness_cli.output import format_option, print_rows
+from harness_cli.output_file import OutputFile
+
+MAX_PID = 2**31 - 1
+"""The most that any system's process number can be."""
 
 _FINDING_COLUMNS = ("provider", "subject", "available", "detail", "fix")
 
@@ -67,19 +72,21 @@ def _print_finding(finding: Finding) -> None:
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=0.1), required=True, help="How long to sample.")
+@click.option("--seconds", type=FiniteRange(min=0.1), required=True, help="How long to sample.")
 @click.option(
-    "--hz", type=click.FloatRange(min=0.1, max=2000), help="Polls a second; default: what each sensor needs."
+    "--hz", type=FiniteRange(min=0.1, max=2000), help="Polls a second; default: what each sensor needs."
 )
 @click.option(
     "--source", "providers", multiple=True, help="Provider to read (repeatable); default: all that answer."
 )
 @click.option(
-    "--pid", "pids", type=int, multiple=True, help="Process tree that `estimate` follows; default: all."
+    "--pid",
+    "pids",
+    type=click.IntRange(1, MAX_PID),
+    multiple=True,
+    help="Process tree that `estimate` follows; default: all.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="FILE.parquet or FILE.csv."
-)
+@click.option("-o", "--output", type=OutputFile(), help="FILE.parquet or FILE.csv.")
 @format_option
 def sample(
     seconds: float,

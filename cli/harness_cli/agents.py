@@ -53,6 +53,7 @@ def agents(context: click.Context, output_format: str, coordinator: str, databas
         output_format,
         columns=TABLE_COLUMNS,
         labels={
+            "loaded_model": "model",
             "last_seen_s_ago": "last seen (s ago)",
             "clock_offset_error_ms": "clock ± ms",
             "clock_drift_ppm": "drift ppm",

@@ -18,6 +18,7 @@ from harness_cli.outcome_options import (
     plain_failures,
 )
 from harness_cli.output import format_option
+from harness_cli.output_file import OutputFile
 from harness_cli.route import run_evaluation
 from harness_cli.tables import check_output, deliver_table
 
@@ -250,7 +251,7 @@ def pool(unit: str, output: Path | None, plot: Path | None, output_format: str, 
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("report.html"))
+@click.option("-o", "--output", type=OutputFile(), default=Path("report.html"))
 def report(unit: str, routers: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
     """Write one self-contained page about OUTCOMES: solvability, coverage, efficiency, savings, routers."""
     if output.suffix.lower() not in {".html", ".htm"}:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -72,6 +75,15 @@ _SECTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
 
 class GroupedCommands(click.Group):
     """A group whose commands are listed by subject and loaded when they are used."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has seen enough, as `head` has, is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # What is still buffered would fail once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return every command in the order of the help page."""

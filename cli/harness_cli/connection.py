@@ -16,6 +16,7 @@ from harness_coordinator.settings import DEFAULT_LISTEN, MAX_MESSAGE_BYTES
 from harness_proto.v1 import datasets_pb2_grpc, jobs_pb2_grpc, verdicts_pb2_grpc
 
 from harness_cli.failure import Failure, bad_input, unreachable, work_failed
+from harness_cli.state_directory import home_directory
 
 CALL_TIMEOUT_S = 30.0
 F = TypeVar("F", bound=Callable[..., Any])
@@ -76,8 +77,14 @@ def check_addresses(coordinators: str) -> None:
 def credentials_folder(address: str) -> Path:
     """Return where this person's certificate for a coordinator is kept; HARNESS_TLS_DIR moves all of them."""
     named = os.environ.get("HARNESS_TLS_DIR")
-    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    root = Path(named) if named else base / "joule-harness" / "tls"
+    if named:
+        root = Path(named)
+    else:
+        base = os.environ.get("XDG_CONFIG_HOME")
+        root = (
+            Path(base) if base else home_directory("HARNESS_TLS_DIR to a folder for certificates") / ".config"
+        )
+        root = root / "joule-harness" / "tls"
     return root / address.replace(":", "_").replace("/", "_")
 
 

@@ -16,6 +16,7 @@ from harness_coordinator.settings import (
 )
 
 from harness_cli.failure import bad_input, unreachable
+from harness_cli.finite_range import FiniteRange
 from harness_cli.state_directory import make_state_directory, state_directory, tls_directory
 
 
@@ -71,14 +72,14 @@ def init(state_dir: Path | None, hosts: tuple[str, ...], authority_from: Path | 
     "--heartbeat-s",
     default=HEARTBEAT_S,
     show_default=True,
-    type=click.FloatRange(0.1),
+    type=FiniteRange(0.1),
     help="Between agents' heartbeats.",
 )
 @click.option(
     "--lease-s",
     default=LEASE_S,
     show_default=True,
-    type=click.FloatRange(0.5),
+    type=FiniteRange(0.5),
     help="A task is given back after this silence.",
 )
 @click.option(
@@ -90,7 +91,7 @@ def init(state_dir: Path | None, hosts: tuple[str, ...], authority_from: Path | 
     "--certificate-days",
     default=CERTIFICATE_DAYS,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Life of the certificates given to clients; they renew in its last third.",
 )
 def run(

@@ -16,6 +16,7 @@ from harness_cli.dataset_label import label
 from harness_cli.dataset_steps import clean, split
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows, significant
+from harness_cli.output_file import OutputFile
 from harness_cli.row_progress import row_progress
 
 STATISTICS_COLUMNS = (
@@ -148,7 +149,7 @@ def stats(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile(),
     required=True,
     help="A .jsonl, .csv, .parquet or .arrow file.",
 )

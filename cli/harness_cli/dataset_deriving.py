@@ -16,6 +16,7 @@ import click
 
 from harness_cli.dataset_access import DatasetAccess, check_name
 from harness_cli.failure import bad_input
+from harness_cli.state_directory import home_directory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +57,7 @@ def embedding(needed: bool, model: str | None, cache: str | None) -> Iterator[Ca
 
 def _cache_file() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "joule-harness"
+    folder = (Path(base) if base else home_directory("name a --cache") / ".cache") / "joule-harness"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -23,6 +23,7 @@ from harness_cli.dataset_deriving import (
     store_derived,
 )
 from harness_cli.failure import bad_input, work_failed
+from harness_cli.finite_range import FiniteRange
 from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows
@@ -54,7 +55,7 @@ MAX_REASONS = 20
 )
 @click.option(
     "--min-confidence",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.5,
     show_default=True,
     help="Rows below it keep no domain.",

@@ -20,6 +20,7 @@ from harness_cli.dataset_deriving import (
     store_derived,
 )
 from harness_cli.failure import bad_input, work_failed
+from harness_cli.finite_range import FiniteRange
 from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.outcome_options import plain_failures
 from harness_cli.output import format_option, print_rows
@@ -37,7 +38,7 @@ STEPS = ("reference", "length", "english", "exact", "near", "judge")
 @click.option("--skip", multiple=True, type=click.Choice(STEPS[:-1]), help="Leave out this step; repeats.")
 @click.option("--max-characters", type=click.IntRange(min=1), default=32_000, show_default=True)
 @click.option(
-    "--cosine", type=click.FloatRange(0.5, 1), default=0.999, show_default=True, help="Of near duplicates."
+    "--cosine", type=FiniteRange(0.5, 1), default=0.999, show_default=True, help="Of near duplicates."
 )
 @click.option(
     "--judge",
@@ -151,7 +152,7 @@ def clean(
     help="Strata; repeats. Default: domain and origin.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--cosine", type=click.FloatRange(0.5, 1), default=0.999, show_default=True)
+@click.option("--cosine", type=FiniteRange(0.5, 1), default=0.999, show_default=True)
 @click.option(
     "--exact-only",
     is_flag=True,

@@ -34,7 +34,7 @@ def migrate(database_url: str | None, state_dir: Path | None) -> None:
         before_store.close()
     except StoreError as error:
         before = f"unknown ({type(error).__name__})"
-    with opened(database_url, state_dir) as store:
+    with opened(database_url, state_dir, create=True) as store:
         click.echo(f"schema revision {store.schema_version()} (before: {before})")
 
 
@@ -85,10 +85,10 @@ def export(output: Path, database_url: str | None, state_dir: Path | None) -> No
     from harness_store import upkeep
 
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        if any(output.iterdir()):
-            raise bad_input(f"-o {output}: the folder is not empty")
         with opened(database_url, state_dir) as store, store.read() as connection:
+            output.mkdir(parents=True, exist_ok=True)
+            if any(output.iterdir()):
+                raise bad_input(f"-o {output}: the folder is not empty")
             for name, rows in upkeep.export_tables(connection, output):
                 click.echo(f"{name}: {rows} rows")
     except OSError as error:

@@ -23,6 +23,7 @@ from harness_store.verdicts.rules import RULE_OPTIONS, RULES, judge_by_rule, rul
 from harness_cli.connection import coordinator_option, database_option
 from harness_cli.endpoint_judging import judge_by_endpoint
 from harness_cli.failure import bad_input, unreachable, work_failed
+from harness_cli.finite_range import FiniteRange
 from harness_cli.fleet_judging import judge_by_fleet
 from harness_cli.judge_options import budget_option, judges_option
 from harness_cli.judging_progress import JudgingProgress
@@ -56,8 +57,8 @@ RECORD_EVERY = 5_000
     "--limit", type=click.IntRange(min=1), help="Judge at most so many answers that have no verdict yet."
 )
 @click.option("--use", "use_now", is_flag=True, help="Make the verdicts the `correct` of the job's results.")
-@click.option("--relative-tolerance", type=click.FloatRange(0, 1), help="Of `numeric`, as a share.")
-@click.option("--absolute-tolerance", type=click.FloatRange(min=0), help="Of `numeric`.")
+@click.option("--relative-tolerance", type=FiniteRange(0, 1), help="Of `numeric`, as a share.")
+@click.option("--absolute-tolerance", type=FiniteRange(min=0), help="Of `numeric`.")
 @format_option
 @coordinator_option
 @database_option

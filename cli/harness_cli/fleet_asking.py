@@ -133,7 +133,11 @@ class FleetAsker:
             ask=lambda stub: stub.Results(jobs_pb2.TableRequest(job_id=judge_job), timeout=SUBMIT_TIMEOUT_S),
         )
         results: list[dict[str, Any]] = table.to_pylist()
-        joules = f"{significant(summary.joules)} J" if summary.HasField("joules") else "joules not known"
+        joules = (
+            f"{significant(summary.joules)} J {summary.joules_kind}"
+            if summary.HasField("joules")
+            else "joules not known"
+        )
         costs = [row["cost"] for row in results if row["cost"] is not None]
         cost = f", {sum(costs):.6f} in the unit of its price" if costs else ""
         made.notes.append(

@@ -26,6 +26,7 @@ from harness_coordinator.recorded import (
 )
 
 from harness_cli.failure import bad_input
+from harness_cli.finite_range import FiniteRange
 from harness_cli.output import cell, format_option, print_rows
 
 LONGEST_BASELINE_NS = 60_000_000_000
@@ -78,7 +79,7 @@ REFERENCE_COLUMNS = ("reference_joules", "difference_percent")
     help="How overlapping windows share.",
 )
 @click.option(
-    "--alpha", type=click.FloatRange(min=0), help="Output tokens a prompt token counts for; else fitted."
+    "--alpha", type=FiniteRange(min=0), help="Output tokens a prompt token counts for; else fitted."
 )
 @click.option(
     "--baseline",

@@ -14,6 +14,9 @@ from harness_cli.database import read_database
 from harness_cli.output import format_option, print_rows, significant
 from harness_cli.watching import failed_run_line, progress_line, watch_job
 
+MAX_JOBS = 2**31 - 1
+"""What the wire's field holds."""
+
 TABLE_COLUMNS = ("job", "name", "state", "tasks", "done", "failed", "joules", "submitted")
 TOTAL_COLUMNS = (
     "agent",
@@ -39,7 +42,9 @@ TOTAL_LABELS = {
 
 
 @click.command()
-@click.option("--limit", default=50, show_default=True, help="Newest jobs shown.")
+@click.option(
+    "--limit", type=click.IntRange(1, MAX_JOBS), default=50, show_default=True, help="Newest jobs shown."
+)
 @format_option
 @coordinator_option
 @database_option
@@ -51,10 +56,12 @@ def jobs(limit: int, output_format: str, coordinator: str, database_url: str | N
         with jobs_stub(coordinator) as stub:
             reply = stub.ListJobs(jobs_pb2.ListJobsRequest(limit=limit), timeout=CALL_TIMEOUT_S)
         summaries = list(reply.jobs)
+    kinds = {s.joules_kind for s in summaries if s.joules_kind}
     print_rows(
         [_summary_row(s) for s in summaries],
         output_format,
-        columns=TABLE_COLUMNS,
+        columns=TABLE_COLUMNS if len(kinds) < 2 else (*TABLE_COLUMNS, "from"),
+        labels={"joules": " ".join(["joules", *kinds])} if len(kinds) < 2 else None,
         empty="No jobs yet; submit one with: harness submit job.yaml",
     )
 
@@ -159,6 +166,7 @@ def _summary_row(s: jobs_pb2.JobSummary) -> dict[str, Any]:
         "cancelled": s.cancelled,
         "measured": s.measured,
         "joules": s.joules if s.HasField("joules") else None,
+        "from": s.joules_kind or None,
         "submitted": submitted.strftime("%Y-%m-%d %H:%M:%S"),
     }
 

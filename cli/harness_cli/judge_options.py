@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness_cli.finite_range import FiniteRange
+
 judges_option = click.option(
     "--judges",
     "judges_file",
@@ -18,7 +20,7 @@ judges_option = click.option(
 budget_option = click.option(
     "--budget",
     "budget_usd",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="USD",
     help="Spend at most this on judges.",
 )

@@ -19,6 +19,7 @@ from harness_store.judging import NewVerdict
 from harness_cli.connection import coordinator_option, database_option
 from harness_cli.failure import bad_input, work_failed
 from harness_cli.output import format_option, print_rows, significant
+from harness_cli.output_file import OutputFile
 from harness_cli.verdict_desk import verdict_desk
 
 MAJORITY = "majority"
@@ -115,9 +116,7 @@ def references_command(
 
 @judges.command(name="export")
 @click.argument("job", metavar="JOB")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="A .csv file."
-)
+@click.option("-o", "--output", type=OutputFile(), required=True, help="A .csv file.")
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @coordinator_option

@@ -9,6 +9,7 @@ import click
 
 from harness_cli.command_groups import GroupedCommands
 from harness_cli.failure import EXIT_WORK_FAILED
+from harness_cli.unforeseen import explain_unforeseen
 
 
 @click.group(
@@ -22,7 +23,10 @@ def harness(debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; exit codes: 0 done, 1 the work failed, 2 wrong input, 3 unreachable or not allowed."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 the work failed, 2 wrong input, 3 unreachable or not allowed, 130 interrupted.
+    """
     debug = "--debug" in sys.argv
     try:
         # Without standalone mode click returns the code of an `Exit` instead of raising it.
@@ -44,13 +48,13 @@ def main() -> None:
             traceback.print_exc()
         click.echo(error.format_message(), err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last resort: a defect must still be one plain sentence
         if debug:
             traceback.print_exc()
-        else:
+        if (failure := explain_unforeseen(error)) is not None:
+            click.echo(failure.format_message(), err=True)
+            sys.exit(failure.exit_code)
+        if not debug:
             click.echo(
                 f"Something unexpected failed: {type(error).__name__}: {error} (--debug shows where)",
                 err=True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from harness_cli.failure import bad_input, unreachable
+from harness_cli.output_file import OutputFile
 
 if TYPE_CHECKING:
     from harness_analysis.outcomes import Outcomes
@@ -51,7 +52,7 @@ def cost_option(command: F) -> F:
 
 def output_options(command: F) -> F:
     """Add `-o` and `--plot`."""
-    kind = click.Path(path_type=Path, dir_okay=False)
+    kind = OutputFile()
     command = click.option("--plot", type=kind, help="Write the figure as .png, .svg, .pdf or .html.")(
         command
     )

@@ -16,6 +16,11 @@ from rich.table import Table
 MIN_TEXT_WIDTH = 8
 """Text columns fold on a narrow terminal, but never out of sight."""
 
+COLUMN_GAP = 2
+
+ROWS_AT_ONCE = 200
+"""A long table begins at once: its widths are known, so it need not be laid out as a whole."""
+
 FORMATS = ("table", "json", "csv")
 
 format_option = click.option(
@@ -57,19 +62,59 @@ def print_rows(
         shown = list(columns or rows[0])
         if fold:
             shown = _fold(rows, shown, labels or {})
-        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
-        for name in shown:
-            numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
-            table.add_column(
-                (labels or {}).get(name, name),
-                justify="right" if numeric else "left",
-                overflow="fold",
-                no_wrap=numeric,
-                min_width=None if numeric else MIN_TEXT_WIDTH,
+        out = console()
+        widths = _column_widths(rows, {name: (labels or {}).get(name, name) for name in shown}, out.width)
+        numeric = {name: _numeric(rows, name) for name in widths}
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            table = Table(
+                box=None, pad_edge=False, header_style="bold", show_edge=False, show_header=start == 0
             )
-        for row in rows:
-            table.add_row(*(cell(row.get(name)) for name in shown))
-        console().print(table)
+            for name, width in widths.items():
+                table.add_column(
+                    (labels or {}).get(name, name),
+                    justify="right" if numeric[name] else "left",
+                    overflow="fold",
+                    width=width,
+                )
+            for row in rows[start : start + ROWS_AT_ONCE]:
+                table.add_row(*(cell(row.get(name)) for name in widths))
+            out.print(table)
+        if left_out := [(labels or {}).get(name, name) for name in shown if name not in widths]:
+            click.echo(
+                f"Too narrow here for: {', '.join(left_out)} (a wider terminal or --format csv has them)"
+            )
+
+
+def _column_widths(
+    rows: Sequence[Mapping[str, Any]], headings: Mapping[str, str], room: int
+) -> dict[str, int]:
+    """Return the widths of the first columns that there is room for: one that cannot be read is not shown.
+
+    Numbers never fold, their headings do between words; texts fold, but not below `MIN_TEXT_WIDTH`. What room is
+    left goes to the texts first, beginning with those that are nearly whole.
+    """
+    widths: dict[str, int] = {}
+    wanted: dict[str, int] = {}
+    left = room + COLUMN_GAP
+    for name, heading in headings.items():
+        values = max(len(cell(row.get(name))) for row in rows)
+        wanted[name] = max(len(heading), values)
+        words = max(map(len, heading.split()), default=0)
+        least = max(words, values) if _numeric(rows, name) else min(MIN_TEXT_WIDTH, wanted[name])
+        left -= least + COLUMN_GAP
+        if widths and left < 0:
+            break
+        widths[name] = least
+    left = room + COLUMN_GAP - sum(least + COLUMN_GAP for least in widths.values())
+    for name in sorted(widths, key=lambda name: (_numeric(rows, name), wanted[name] - widths[name])):
+        more = min(wanted[name] - widths[name], max(0, left))
+        widths[name] += more
+        left -= more
+    return widths
+
+
+def _numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(row.get(name), int | float | None) for row in rows)
 
 
 def _fold(rows: Sequence[Mapping[str, Any]], shown: Sequence[str], labels: Mapping[str, str]) -> list[str]:

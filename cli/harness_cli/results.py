@@ -11,6 +11,7 @@ from harness_proto.v1 import jobs_pb2
 
 from harness_cli.connection import coordinator_option, database_option
 from harness_cli.output import format_option, print_rows
+from harness_cli.output_file import OutputFile
 from harness_cli.tables import check_output, deliver_table, fetch_table
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ TIMEOUT_S = 600.0
 
 @click.command()
 @click.argument("job", metavar="JOB")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write .csv, .json or .parquet.")
+@click.option("-o", "--output", type=OutputFile(dir_okay=True), help="Write .csv, .json or .parquet.")
 @click.option(
     "--level",
     type=click.Choice(LEVELS),

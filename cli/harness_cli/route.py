@@ -18,6 +18,7 @@ from harness_cli.outcome_options import (
     plain_failures,
 )
 from harness_cli.output import format_option
+from harness_cli.output_file import OutputFile
 from harness_cli.route_answers import cascade, hybrid, mess_plus, replay
 from harness_cli.route_conversations import multi_turn
 from harness_cli.route_curve import curve
@@ -170,7 +171,7 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
 )
 @click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("-o", "--output", type=OutputFile(dir_okay=True), required=True)
 def fit(
     unit: str,
     name: str,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from harness_cli.finite_range import FiniteRange
 from harness_cli.output import console
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ def tuning_options(command: F) -> F:
     """Add what changes the training of encoders and decoders; other routers ignore it."""
     for option in (
         click.option("--batch", type=click.IntRange(min=1), help="Of encoders and decoders. Default: 64."),
-        click.option("--learning-rate", type=float, help="Of encoders and decoders. Default: 5e-6."),
+        click.option(
+            "--learning-rate",
+            type=FiniteRange(min=0, min_open=True),
+            help="Of encoders and decoders. Default: 5e-6.",
+        ),
         click.option(
             "--epochs", type=click.IntRange(min=1), help="Of encoders (default: 10) and decoders (5)."
         ),

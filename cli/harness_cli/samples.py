@@ -9,6 +9,7 @@ from harness_proto.v1 import jobs_pb2
 
 from harness_cli.connection import coordinator_option, database_option
 from harness_cli.output import format_option
+from harness_cli.output_file import OutputFile
 from harness_cli.tables import check_output, deliver_table, fetch_table
 
 TABLE_COLUMNS = (
@@ -26,7 +27,7 @@ TIMEOUT_S = 600.0
 
 @click.command()
 @click.argument("job_or_agent", metavar="JOB|AGENT")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write .csv, .json or .parquet.")
+@click.option("-o", "--output", type=OutputFile(dir_okay=True), help="Write .csv, .json or .parquet.")
 @format_option
 @coordinator_option
 @database_option

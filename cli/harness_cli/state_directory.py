@@ -11,8 +11,23 @@ from harness_cli.failure import bad_input
 def state_directory(component: str) -> Path:
     """Return the default state directory of `agent` or `coordinator`, by the XDG rules."""
     base = os.environ.get("XDG_STATE_HOME")
-    root = Path(base) if base else Path.home() / ".local" / "state"
+    root = Path(base) if base else home_directory("give --state-dir") / ".local" / "state"
     return root / "joule-harness" / component
+
+
+def home_directory(instead: str) -> Path:
+    """Return this user's home directory.
+
+    Args:
+        instead: what names the folder where there is none, for the sentence that says so.
+
+    Raises:
+        Failure: HOME is not set and the system knows no user of this number, as in many containers.
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise bad_input(f"this user has no home directory here; set HOME, or {instead}") from None
 
 
 def make_state_directory(folder: Path) -> Path:

@@ -51,7 +51,7 @@ def create(role: str, ttl: str, note: str, database_url: str | None, state_dir: 
     except AuthorityError as error:
         raise bad_input(str(error)) from None
     made = new_token(authority.ca_der, role=role, ttl_s=seconds(ttl), note=note)
-    with opened(database_url, state_dir) as store, store.begin() as connection:
+    with opened(database_url, state_dir, create=True) as store, store.begin() as connection:
         credentials.add_token(connection, made.row)
         events.add(connection, kind="token_created", detail=f"{role}, {made.row.token_id}")
     click.echo(made.text)
@@ -110,10 +110,10 @@ def revoke(name: str, database_url: str | None, state_dir: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def opened(database_url: str | None, state_dir: Path | None) -> Iterator[Store]:
-    """Open the coordinator's database for an administrator."""
+def opened(database_url: str | None, state_dir: Path | None, *, create: bool = False) -> Iterator[Store]:
+    """Open the coordinator's database for an administrator; make it, or bring it up to date, only if asked to."""
     try:
-        store = open_store(own_database(database_url, state_dir))
+        store = open_store(own_database(database_url, state_dir), create=create)
     except StoreError as error:
         raise unreachable(str(error)) from None
     try:

@@ -10,7 +10,7 @@ from harness_proto.v1 import jobs_pb2
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness_cli.connection import jobs_stub
-from harness_cli.failure import work_failed
+from harness_cli.failure import Unreachable, unreachable, work_failed
 from harness_cli.output import console, significant
 
 
@@ -23,11 +23,14 @@ def watch_job(address: str, job_id: str, *, lines: bool = False) -> jobs_pb2.Job
         lines: plain lines on a terminal too, for callers that show a bar themselves.
 
     Raises:
-        Failure: the job failed, was cancelled, or has failed tasks (exit code 1).
+        Failure: the job failed, was cancelled, or has failed tasks (exit code 1); the coordinator went away (3).
     """
-    with jobs_stub(address) as stub:
-        updates = stub.WatchJob(jobs_pb2.JobRequest(job_id=job_id))
-        last = _show_bar(updates) if sys.stderr.isatty() and not lines else _show_lines(updates)
+    try:
+        with jobs_stub(address) as stub:
+            updates = stub.WatchJob(jobs_pb2.JobRequest(job_id=job_id))
+            last = _show_bar(updates) if sys.stderr.isatty() and not lines else _show_lines(updates)
+    except Unreachable as lost:
+        raise unreachable(f"{lost.message}; the job is kept: harness job watch {job_id}") from None
     if last is None:
         raise work_failed(f"the coordinator ended the watch of job {job_id} before saying anything")
     summary = last.summary
@@ -55,7 +58,9 @@ def progress_line(detail: jobs_pb2.JobDetail) -> str:
     if in_flight:
         parts.append(f"{in_flight} on agents")
     if s.HasField("joules"):
-        parts.append(f"{significant(s.joules)} J")
+        parts.append(" ".join([significant(s.joules), "J", s.joules_kind]).rstrip())
+    elif s.joules_kind == "mixed":
+        parts.append("some joules measured and some estimated, which are not added")
     if detail.waiting_reason and not in_flight and s.ready:
         parts.append(f"waiting: {detail.waiting_reason}")
     if s.state == "active" and s.done + s.failed + s.cancelled == s.tasks:

@@ -77,6 +77,7 @@ def summary_message(s: jobs.JobSummary) -> jobs_pb2.JobSummary:
         measured=s.measured,
         submitted_realtime_ns=s.submitted_realtime_ns,
         finished_realtime_ns=s.finished_realtime_ns or 0,
+        joules_kind=s.joules_kind or "",
     )
     if s.joules is not None:
         message.joules = s.joules

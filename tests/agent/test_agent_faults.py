@@ -159,6 +159,7 @@ def test_an_engine_killed_from_outside_is_replaced_by_the_next_run(
     assert coordinator.phases("run-1")[-1] == "FAILED"
     assert "ended by SIGKILL" in coordinator.bodies("run_update")[2].reason
     broken = [g for g in coordinator.generations() if g.run_id == "run-1"]
+    assert len(broken) == 2
     assert all(g.retryable and "ended by SIGKILL" in g.error for g in broken)
     assert len([g for g in coordinator.generations() if g.run_id == "run-2" and not g.error]) == 4
 

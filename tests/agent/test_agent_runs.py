@@ -219,6 +219,7 @@ def test_heartbeats_hold_tasks_until_their_results_are_acknowledged(
     coordinator.wait_for(lambda: len(coordinator.heartbeats) > beats + 1, "a heartbeat after the run")
     held = {(h.task_id, h.attempt) for h in coordinator.heartbeats[-1].held}
     assert held == {("task-0", 1), ("task-1", 1), ("task-2", 1)}
+    assert any(beat.watermarks for beat in coordinator.heartbeats)
     for beat in coordinator.heartbeats:
         for mark in beat.watermarks:
             done = [g.start_ns for g in coordinator.generations() if g.end_ns < beat.sent_monotonic_ns]

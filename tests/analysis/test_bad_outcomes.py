@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,8 +213,12 @@ def test_odd_outcomes_have_a_value_and_no_warning(name: str, table: pl.DataFrame
     path = str(tmp_path / "o.parquet")
     table.write_parquet(path)
     for words in (EVALUATE, (*SWEEP, "--k", "1")):
-        result = CliRunner().invoke(harness, [path if word == "FILE" else word for word in words])
+        asked = [path if word == "FILE" else word for word in words]
+        result = CliRunner().invoke(harness, [*asked, "--format", "json"])
         assert result.exit_code == 0, (name, result.output, result.exception)
+        rows = json.loads(result.stdout)
+        assert rows
+        assert all(any(isinstance(value, float) for value in row.values()) for row in rows), (name, rows)
 
 
 def test_a_model_without_outcomes_is_no_candidate(tmp_path: Path) -> None:

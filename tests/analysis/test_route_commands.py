@@ -174,7 +174,9 @@ def test_every_analysis_is_a_table_and_a_figure(
     name, *options = words
     figure = tmp_path / "figure.png"
     shown = run("analyze", name, file, *options, "--format", "json", "--plot", str(figure))
-    assert all(column in row for row in json.loads(shown.stdout))
+    rows = json.loads(shown.stdout)
+    assert rows
+    assert all(column in row for row in rows)
     assert figure.read_bytes().startswith(b"\x89PNG")
     run("analyze", name, file, *options, "-o", str(tmp_path / "table.parquet"))
     assert column in pl.read_parquet(tmp_path / "table.parquet").columns

@@ -124,3 +124,19 @@ def test_a_model_file_that_is_no_model(harness: Harness, tmp_path: Path) -> None
 def test_a_label_without_key_or_value(label: str, tmp_path: Path) -> None:
     done = harness_alone("agent", "run", "--label", label, "--state-dir", str(tmp_path))
     assert_says(done, 2, "--label takes KEY=VALUE")
+
+
+def test_a_watch_whose_coordinator_goes_away_says_how_to_go_on(harness: Harness, tmp_path: Path) -> None:
+    harness.start_coordinator()
+    job_id = harness.submit(write_job(tmp_path), "--wait-for-agents")
+    watching = subprocess.Popen(
+        [*HARNESS, "job", "watch", job_id, "--coordinator", harness.address],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stderr is not None
+    assert "0/6 done" in watching.stderr.readline()
+    harness.kill("coordinator")
+    _, said = watching.communicate(timeout=DEADLINE_S)
+    assert watching.returncode == 3
+    assert f"harness job watch {job_id}" in said

@@ -47,6 +47,8 @@ def test_a_stranger_gets_through_no_rpc(secure: SecureFleet, tmp_path: Path) -> 
         with without as anonymous:
             for channel in (plain, foreign, anonymous):
                 assert {call(channel, rpc) for rpc in ALL_RPCS} <= set(REFUSED)
+    with channel_of(secure.address, own) as known:  # refused because of who asks, not because nobody listens
+        assert call(known, "/harness.v1.Jobs/Submit") is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_the_enrolment_port_knows_nothing_but_enrolment(secure: SecureFleet) -> None:

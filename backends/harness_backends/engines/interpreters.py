@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness_backends.engines.errors import EngineUnavailableError
+from harness_backends.home_folder import expanded
 
 
 def find_interpreter(named: str, variable: str) -> str:
@@ -28,7 +29,7 @@ def find_interpreter(named: str, variable: str) -> str:
         where, wanted = f"the agent's {variable}", os.environ.get(variable, "")
     if not wanted:
         return sys.executable
-    path = shutil.which(Path(wanted).expanduser())
+    path = shutil.which(expanded(wanted))
     if path is None:
         raise EngineUnavailableError(f"{where} names {wanted}, which is no program on this machine.")
     # Engines run in a folder of their run; a virtual environment is found by its unresolved path.

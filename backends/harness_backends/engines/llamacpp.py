@@ -24,6 +24,7 @@ from harness_backends.engines.devices import device_environment
 from harness_backends.engines.errors import EngineUnavailableError
 from harness_backends.engines.gguf import GgufModel, read_gguf
 from harness_backends.engines.model_files import find_model_file
+from harness_backends.home_folder import expanded
 
 WORKER = Path(__file__).with_name("llamacpp_server.py")
 PROMPT_ALLOWANCE = 2048
@@ -108,7 +109,7 @@ class LlamaCppAdapter:
             if not found.available:
                 raise EngineUnavailableError(f"The engine llamacpp cannot run here: {found.reason}")
             return sys.executable
-        path = shutil.which(Path(named).expanduser())
+        path = shutil.which(expanded(named))
         if path is None:
             raise EngineUnavailableError(
                 f"engine_args: `python` names {named}, which is no program on this machine."

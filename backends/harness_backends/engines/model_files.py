@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_backends.engines.errors import ModelNotFoundError
+from harness_backends.home_folder import expanded
 
 PACKAGE_PREFIX = "package:"
 
@@ -24,7 +25,7 @@ def find_model_file(source: str) -> Path:
     """
     if source.startswith(PACKAGE_PREFIX):
         return _in_package(source)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file():
         return path.resolve()
     if path.is_dir():

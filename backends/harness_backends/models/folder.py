@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_backends.engines.errors import ModelNotFoundError, NotAModelError
+from harness_backends.home_folder import expanded
 from harness_backends.models.precision import precision_of
 from harness_backends.models.shape_count import count_of_config
 
@@ -62,7 +63,7 @@ def local_model_source(source: str) -> str:
         ModelNotFoundError: it is neither.
         NotAModelError: the folder holds no config.json, or it is a GGUF file.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise NotAModelError(
@@ -86,8 +87,8 @@ def folder_of(source: str) -> Path | None:
     path = Path(source)
     if path.is_dir():
         return path
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    home = expanded(os.environ.get("HF_HOME", "~/.cache/huggingface"))
+    cache = expanded(os.environ.get("HF_HUB_CACHE", home / "hub"))
     repository = cache / f"models--{source.replace('/', '--')}"
     try:
         revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()

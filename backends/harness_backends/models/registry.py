@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness_backends.engines.errors import ModelNotFoundError, NotAModelError
 from harness_backends.engines.gguf import read_gguf
 from harness_backends.engines.model_files import find_model_file
+from harness_backends.home_folder import expanded
 from harness_backends.models.folder import facts_of_folder, folder_of
 
 MODELS = Path(__file__).with_name("models.yaml")
@@ -101,7 +102,7 @@ def known_models(extra: Path | None = None) -> list[KnownModel]:
         RegistryError: a file is absent or an entry is wrong.
     """
     files = [MODELS]
-    own = extra or (Path(os.environ[VARIABLE]).expanduser() if os.environ.get(VARIABLE) else None)
+    own = extra or (expanded(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if own is not None:
         files.append(own)
     found: dict[str, KnownModel] = {}
@@ -126,7 +127,7 @@ def presence(source: str) -> Presence:
         if source.endswith(".gguf") and not _on_the_hub(source):
             path = find_model_file(source)
             return Presence("here", str(path), read_gguf(path).facts())
-        folder = folder_of(str(Path(source).expanduser()))
+        folder = folder_of(str(expanded(source)))
         if folder is None:
             return Presence("absent")
         return Presence("here", str(folder), facts_of_folder(folder))

@@ -63,7 +63,7 @@ class ListJobsReply(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[JobSummary, _Mapping]]] = ...) -> None: ...
 
 class JobSummary(_message.Message):
-    __slots__ = ("job_id", "name", "state", "tasks", "ready", "leased", "running", "done", "failed", "cancelled", "measured", "submitted_realtime_ns", "finished_realtime_ns", "joules")
+    __slots__ = ("job_id", "name", "state", "tasks", "ready", "leased", "running", "done", "failed", "cancelled", "measured", "submitted_realtime_ns", "finished_realtime_ns", "joules", "joules_kind")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class JobSummary(_message.Message):
     SUBMITTED_REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
     FINISHED_REALTIME_NS_FIELD_NUMBER: _ClassVar[int]
     JOULES_FIELD_NUMBER: _ClassVar[int]
+    JOULES_KIND_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     name: str
     state: str
@@ -92,7 +93,8 @@ class JobSummary(_message.Message):
     submitted_realtime_ns: int
     finished_realtime_ns: int
     joules: float
-    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., tasks: _Optional[int] = ..., ready: _Optional[int] = ..., leased: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., measured: _Optional[int] = ..., submitted_realtime_ns: _Optional[int] = ..., finished_realtime_ns: _Optional[int] = ..., joules: _Optional[float] = ...) -> None: ...
+    joules_kind: str
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., tasks: _Optional[int] = ..., ready: _Optional[int] = ..., leased: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[int] = ..., failed: _Optional[int] = ..., cancelled: _Optional[int] = ..., measured: _Optional[int] = ..., submitted_realtime_ns: _Optional[int] = ..., finished_realtime_ns: _Optional[int] = ..., joules: _Optional[float] = ..., joules_kind: _Optional[str] = ...) -> None: ...
 
 class JobDetail(_message.Message):
     __slots__ = ("summary", "totals", "failures", "waiting_reason", "job_json", "failed_runs", "last_failed_run_reason")

@@ -79,6 +79,7 @@ def test_rails_are_sources_of_their_own_inside_the_soc(play: Play) -> None:
 def test_every_rail_keeps_its_true_energy(play: Play, tmp_path: Path) -> None:
     ane = [[0.0, 0.0], [0.25, 9.0]]
     sources, _ = play(rails={"cpu": 3.0, "gpu": [[0, 10.0], [0.3, 60.0]], "ane": ane})
+    assert {source.info.scope for source in sources} == {"soc", "cpu", "gpu", "ane"}
     for source in sources:
         rail = source.info.scope
         readings = _collect(source, 12)
