@@ -17,6 +17,7 @@ from harness_coordinator.energy.records import Float64
 MOST_OBSERVATIONS = 20_000
 """Windows used for a fit: more sharpen five numbers no further and cost time."""
 FEWEST_OBSERVATIONS = 24
+ROUNDING = 1e-20
 HELD_OUT_BLOCK = 8
 """Windows held out together, so that neighbours do not tell on each other."""
 
@@ -115,7 +116,9 @@ def explained_held_out(activity: Activity, seen: Observations, lag_s: float) -> 
         mean_w = seen.energy_j[train].sum() / matrix[train, 0].sum()
         left_over += float(((seen.energy_j[test] - matrix[test] @ levels) ** 2).sum())
         without += float(((seen.energy_j[test] - mean_w * matrix[test, 0]) ** 2).sum())
-    return 1.0 - left_over / without if without > 0 else 0.0
+    # Of a power that never changes there is nothing to explain, only rounding.
+    total = float((seen.energy_j**2).sum())
+    return 1.0 - left_over / without if without > ROUNDING * total else 0.0
 
 
 def fit_lag(activity: Activity, seen: Observations, reach_s: float) -> tuple[float, float]:

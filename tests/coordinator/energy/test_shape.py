@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from harness_coordinator.energy.activity import Activity
+from harness_coordinator.energy.load_model import Observations, explained_held_out
 from harness_coordinator.energy.records import SourceEnergy
 
 from tests.coordinator.energy.rig import (
@@ -109,3 +111,12 @@ def test_straight_lines_between_locked_ticks_meet_the_figures(
     assert np.median(error) <= median
     assert np.percentile(error, 95) <= p95
     assert ((low <= true) & (true <= high)).mean() >= 0.99
+
+
+def test_a_power_that_never_changes_leaves_nothing_to_explain() -> None:
+    edge_s = np.arange(201) * 0.1
+    steady = Observations(edge_s[:-1], edge_s[1:], np.diff(80.0 * edge_s))
+    start_s = np.arange(10) * 2.0
+    total = np.append(0.0, np.cumsum(np.tile([0.5, 0.0], 10)))[:20, None]
+    times = np.sort(np.concatenate([start_s, start_s + 0.5]))
+    assert explained_held_out(Activity(times, total, ("busy",)), steady, 0.0) == 0.0
