@@ -112,7 +112,8 @@ class InvertedFile:
     def recall_for(self, queries: FloatArray, k: int) -> float:
         """Return the share of the true k nearest that is found for these queries; every vector is compared for that."""
         asked = np.ascontiguousarray(queries, dtype=np.float32)
-        return recall_of(self.nearest(asked, k), self._index.refine_index.search(asked, k)[1])
+        _, found = self._index.search(asked, k)
+        return recall_of(found, self._index.refine_index.search(asked, k)[1])
 
     def nearest(self, queries: FloatArray, k: int) -> IntArray:
         """Return the rows of the k most similar vectors found, shape (n, k); -1 where the cells hold fewer."""
