@@ -35,8 +35,8 @@ _PRECISIONS = """
 TARGET_S = 60.0
 
 
-def measure_all(queries: int) -> list[list[str]]:
-    """Return one line per table: rows, seconds to reach, seconds taken, peak memory of its process."""
+def measure_all(queries: int, names: list[str] | None = None) -> list[list[str]]:
+    """Return one line per table (all, or some by name): rows, seconds to reach, seconds taken, peak memory."""
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "answers.duckdb"
@@ -44,7 +44,7 @@ def measure_all(queries: int) -> list[list[str]]:
         connection.raw_sql(f"CREATE TABLE answers AS {_ROWS.format(queries=queries)}")
         connection.raw_sql(f"CREATE VIEW precisions AS {_PRECISIONS}")
         connection.disconnect()
-        for name in TABLES:
+        for name in names or TABLES:
             ran = subprocess.run(
                 [sys.executable, "-m", "benchmarks.analysis_tables", name, str(file)],
                 check=True,
@@ -89,6 +89,7 @@ TABLES: dict[str, tuple[Callable[[ibis.BaseBackend], Outcomes], Callable[[Outcom
     "efficiency": (_whole, descriptive.efficiency),
     "savings by size, one machine of four": (_one_machine, descriptive.savings_by_size),
     "precisions": (_precisions, descriptive.precision_comparison),
+    "pool of models": (_whole, descriptive.pool_table),
     "failure modes, one machine of four": (_one_machine, _failures),
 }
 """Name -> which rows, which table."""

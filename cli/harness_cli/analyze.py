@@ -16,10 +16,17 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    say_left_out,
 )
 from harness_cli.output import format_option
 from harness_cli.output_file import OutputFile
 from harness_cli.route import run_evaluation
+from harness_cli.router_options import (
+    embedding_option,
+    seed_option,
+    threshold_option,
+    train_share_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 by_option = click.option(
@@ -182,10 +189,10 @@ def precision(
 @outcome_options
 @cost_option
 @click.option("--router", "name", default="knn", show_default=True, help="Whose choices; knn:K chooses K.")
-@click.option("--threshold", type=float, default=0.5, show_default=True)
-@click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@threshold_option
+@train_share_option()
+@embedding_option
+@seed_option()
 @output_options
 @format_option
 def failures(
@@ -222,22 +229,11 @@ def pool(unit: str, output: Path | None, plot: Path | None, output_format: str, 
     """Show each model's accuracy, average rank over domains and mean overlap with the others."""
 
     def make() -> tuple[Any, Any]:
-        import pyarrow as pa
         from harness_analysis import plots
-        from harness_analysis.metrics import model_pool
+        from harness_analysis.descriptive import pool_table
 
-        matrix = open_source(**source).matrix(unit)
-        _, accuracy = model_pool.task_accuracy(matrix.correct, matrix.domains)
-        others = max(1, len(matrix.models) - 1)
-        overlap = (model_pool.jaccard_similarity(matrix.correct).sum(axis=1) - 1) / others
-        columns = {
-            "model_id": list(matrix.models),
-            "params_b": [float(size) for size in matrix.params_b],
-            "accuracy": matrix.correct.mean(axis=0).tolist(),
-            "average_rank": model_pool.average_rank(accuracy).tolist(),
-            "mean_overlap": overlap.tolist(),
-        }
-        table = pa.table(columns).sort_by("average_rank")
+        table, left_out = pool_table(open_source(**source), unit)
+        say_left_out(left_out)
         return table, lambda: plots.bars_figure(table, "model_id", "average_rank")
 
     _deliver(make, output, plot, output_format)
@@ -249,8 +245,8 @@ def pool(unit: str, output: Path | None, plot: Path | None, output_format: str, 
 @click.option(
     "--routers", default="heuristic,knn,kmeans,mf,oracle", show_default=True, help="Empty for none."
 )
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@embedding_option
+@seed_option()
 @click.option("-o", "--output", type=OutputFile(), default=Path("report.html"))
 def report(unit: str, routers: str, embedding: str, seed: int, output: Path, **source: Any) -> None:
     """Write one self-contained page about OUTCOMES: solvability, coverage, efficiency, savings, routers."""

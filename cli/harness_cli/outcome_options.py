@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,15 +50,18 @@ def cost_option(command: F) -> F:
     )(command)
 
 
+table_file_option = click.option(
+    "-o",
+    "--output",
+    type=OutputFile(),
+    help="Write the table as .csv, .json or .parquet.",
+)
+
+
 def output_options(command: F) -> F:
     """Add `-o` and `--plot`."""
-    kind = OutputFile()
-    command = click.option("--plot", type=kind, help="Write the figure as .png, .svg, .pdf or .html.")(
-        command
-    )
-    return click.option("-o", "--output", type=kind, help="Write the table as .csv, .json or .parquet.")(
-        command
-    )
+    plot = click.option("--plot", type=OutputFile(), help="Write the figure as .png, .svg, .pdf or .html.")
+    return table_file_option(plot(command))
 
 
 def open_source(
@@ -83,6 +86,12 @@ def plain_failures() -> Iterator[None]:
         raise bad_input(str(error)) from None
     except StoreError as error:
         raise unreachable(str(error)) from None
+
+
+def say_left_out(notes: Iterable[str]) -> None:
+    """Say on standard error which outcomes do not count, and why."""
+    for note in notes:
+        click.echo(f"Left out: {note}", err=True)
 
 
 def check_figure(plot: Path | None) -> None:

@@ -16,6 +16,8 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    say_left_out,
+    table_file_option,
 )
 from harness_cli.output import format_option
 from harness_cli.output_file import OutputFile
@@ -27,6 +29,14 @@ from harness_cli.route_likelihood import likelihood
 from harness_cli.route_sla import sla
 from harness_cli.route_sweep import sweep
 from harness_cli.route_tuning import tuning_and_turns, tuning_from, tuning_options
+from harness_cli.router_options import (
+    embedding_option,
+    resamples_option,
+    router_option,
+    seed_option,
+    threshold_option,
+    train_share_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 if TYPE_CHECKING:
@@ -70,23 +80,16 @@ EVALUATION_LEGEND = (
 
 def _routing_options(command: Any) -> Any:
     for option in (
-        click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True),
+        resamples_option(10_000),
+        seed_option("the split, routers and bootstrap"),
+        train_share_option(),
         click.option(
-            "--seed",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Of the split, routers and bootstrap.",
+            "--queries",
+            type=click.IntRange(min=2),
+            help="Only so many, drawn at random: for routers that learn long.",
         ),
-        click.option(
-            "--train-share", type=float, default=0.7, show_default=True, help="Queries to learn from."
-        ),
-        click.option(
-            "--threshold", type=float, default=0.5, show_default=True, help="Score that a model must exceed."
-        ),
-        click.option(
-            "--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True
-        ),
+        threshold_option,
+        embedding_option,
         click.option(
             "--routers",
             default=DEFAULT_ROUTERS,
@@ -162,15 +165,9 @@ def compare(output: Path | None, plot: Path | None, output_format: str, **option
 @outcome_options
 @cost_option
 @tuning_options
-@click.option(
-    "--router",
-    "name",
-    default="knn",
-    show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
-)
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@router_option
+@embedding_option
+@seed_option()
 @click.option("-o", "--output", type=OutputFile(dir_okay=True), required=True)
 def fit(
     unit: str,
@@ -195,7 +192,7 @@ def fit(
             matrix = open_source(**source).matrix(unit)
             fitted = fit_router(router, embedder(embedding), matrix)
         fitted.save(output)
-    _say_left_out(matrix.left_out)
+    say_left_out(matrix.left_out)
     click.echo(
         f"{name} learned from {len(matrix)} queries and {len(matrix.models)} models: {output}", err=True
     )
@@ -208,9 +205,7 @@ def fit(
 @click.option("--threshold", type=float, help="The smallest model whose score exceeds it.")
 @click.option("--log-threshold", type=float, help="The same as a log-likelihood, at most 0.")
 @click.option("--price", type=float, help="What a correct answer is worth, in the unit of the router's cost.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
-)
+@table_file_option
 @format_option
 def predict(
     router_file: Path,
@@ -246,16 +241,10 @@ def predict(
 @outcome_options
 @cost_option
 @tuning_options
-@click.option(
-    "--router",
-    "name",
-    default="knn",
-    show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
-)
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@router_option
+@embedding_option
+@train_share_option()
+@seed_option()
 @output_options
 @format_option
 def thresholds(
@@ -320,6 +309,7 @@ def run_evaluation(
     train_share: float,
     seed: int,
     resamples: int,
+    queries: int | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch: int | None = None,
@@ -338,7 +328,9 @@ def run_evaluation(
     with tuning_and_turns(epochs, learning_rate, batch, len(names) + 1) as (tuning, begin):
         made = [make_router(name, seed, tuning) for name in names]
         matrix = open_source(**source).matrix(unit)
-        _say_left_out((*missing, *matrix.left_out))
+        say_left_out((*missing, *matrix.left_out))
+        if queries is not None:
+            matrix = matrix.sample(queries, seed)
         training, test = matrix.split(train_share, seed)
         vectors = embedder(embedding) if any(map(needs_embedding, names)) else None
         evaluation = evaluate_routers(
@@ -395,8 +387,3 @@ def _with_energy(table: Any, works: dict[str, Any], queries: int) -> Any:
     ):
         table = table.append_column(name, pa.array(values, kind))
     return table
-
-
-def _say_left_out(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        click.echo(f"Left out: {note}", err=True)

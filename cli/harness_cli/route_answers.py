@@ -15,15 +15,18 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    table_file_option,
 )
 from harness_cli.output import format_option
 from harness_cli.route_tuning import tuning_from, tuning_options
-from harness_cli.tables import check_output, deliver_table
-
-embedding_option = click.option(
-    "--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True
+from harness_cli.router_options import (
+    embedding_option,
+    resamples_option,
+    seed_option,
+    threshold_option,
+    train_share_option,
 )
-seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+from harness_cli.tables import check_output, deliver_table
 
 
 @click.command()
@@ -35,11 +38,9 @@ seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show
 @click.option(
     "--cost-cap", type=float, default=float("inf"), show_default=True, help="Stop when this much is spent."
 )
-@click.option("--resamples", type=click.IntRange(min=100), default=10_000, show_default=True)
-@seed_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
-)
+@resamples_option(10_000)
+@seed_option()
+@table_file_option
 @format_option
 def cascade(
     unit: str,
@@ -108,10 +109,8 @@ def cascade(
 )
 @tuning_options
 @embedding_option
-@seed_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
-)
+@seed_option()
+@table_file_option
 @format_option
 def hybrid(
     unit: str,
@@ -173,15 +172,11 @@ def hybrid(
     show_default=True,
     help="Names with commas: educated-guessing, mf-routellm, sw-ranking, router-dc, or any router that learns.",
 )
-@click.option(
-    "--train-share",
-    type=float,
-    default=0.3,
-    show_default=True,
-    help="Requests set aside for rivals that learn beforehand; all are measured on the others.",
+@train_share_option(
+    "Requests set aside for rivals that learn beforehand; all are measured on the others.", default=0.3
 )
 @embedding_option
-@seed_option
+@seed_option()
 @output_options
 @format_option
 def mess_plus(
@@ -279,8 +274,8 @@ def mess_plus(
     "--requests-per-day", type=float, help="A day of this many; its shape is the trace's, else flat."
 )
 @click.option("--router", "name", default="knn", show_default=True)
-@click.option("--threshold", type=float, default=0.5, show_default=True)
-@click.option("--train-share", type=float, default=0.7, show_default=True)
+@threshold_option
+@train_share_option()
 @click.option(
     "--servers", multiple=True, metavar="MODEL=N", help="Servers of a model, for waiting times; repeats."
 )
@@ -290,7 +285,7 @@ def mess_plus(
     help="Add the joules of the router's own work here to every request of it.",
 )
 @embedding_option
-@seed_option
+@seed_option()
 @output_options
 @format_option
 def replay(

@@ -8,9 +8,24 @@ from typing import Any
 import click
 
 from harness_cli.failure import bad_input
-from harness_cli.outcome_options import cost_option, open_source, outcome_options, plain_failures
+from harness_cli.outcome_options import (
+    cost_option,
+    open_source,
+    outcome_options,
+    plain_failures,
+    say_left_out,
+    table_file_option,
+)
 from harness_cli.output import format_option
 from harness_cli.route_tuning import tuning_from, tuning_options
+from harness_cli.router_options import (
+    embedding_option,
+    resamples_option,
+    router_option,
+    seed_option,
+    threshold_option,
+    train_share_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 COLUMNS = (
@@ -44,14 +59,8 @@ LABELS = {
 @outcome_options
 @cost_option
 @tuning_options
-@click.option(
-    "--router",
-    "name",
-    default="knn",
-    show_default=True,
-    help="Name; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
-)
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
+@router_option
+@embedding_option
 @click.option(
     "--turns",
     type=click.IntRange(min=2),
@@ -59,9 +68,7 @@ LABELS = {
     show_default=True,
     help="That the router is shown, the last among them.",
 )
-@click.option(
-    "--threshold", type=float, default=0.5, show_default=True, help="Score that a model must exceed."
-)
+@threshold_option
 @click.option(
     "--recorded",
     type=click.Choice(["warm", "cold"]),
@@ -76,20 +83,10 @@ LABELS = {
     metavar="MODEL=COST",
     help="Of one prompt token, in the unit of --cost; fitted on the outcomes where not given.",
 )
-@click.option(
-    "--train-share", type=float, default=0.7, show_default=True, help="Conversations to learn from."
-)
-@click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of the split, router and bootstrap.",
-)
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help=".csv, .json or .parquet."
-)
+@train_share_option("Conversations to learn from.")
+@resamples_option()
+@seed_option("the split, router and bootstrap")
+@table_file_option
 @format_option
 def multi_turn(
     unit: str,
@@ -132,8 +129,7 @@ def multi_turn(
         make_router(name, seed)
         check_threshold(threshold)
         matrix = open_source(**source).matrix(unit, turns=True)
-        for note in matrix.left_out:
-            click.echo(f"Left out: {note}", err=True)
+        say_left_out(matrix.left_out)
         training, test = split_conversations(matrix, train_share, seed)
         with tuning_from(epochs, learning_rate, batch) as tuning:
             routed = route_conversations(

@@ -14,9 +14,17 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    say_left_out,
 )
 from harness_cli.output import format_option
 from harness_cli.route_tuning import tuning_from, tuning_options
+from harness_cli.router_options import (
+    embedding_option,
+    resamples_option,
+    seed_option,
+    threshold_option,
+    train_share_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 COLUMNS = (
@@ -53,21 +61,11 @@ LABELS = {
     show_default=True,
     help="Names with commas; knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER.",
 )
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option(
-    "--threshold", type=float, default=0.5, show_default=True, help="Score that a model must exceed."
-)
-@click.option(
-    "--train-share", type=float, default=0.7, show_default=True, help="Queries to draw the sizes from."
-)
-@click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of the split, subsets, routers and bootstrap.",
-)
+@embedding_option
+@threshold_option
+@train_share_option("Queries to draw the sizes from.")
+@resamples_option()
+@seed_option("the split, subsets, routers and bootstrap")
 @click.option(
     "--metric",
     type=click.Choice(["macro_f1", "label_f1", "area"]),
@@ -112,8 +110,7 @@ def curve(
         for name in names:
             make_router(name, seed)
         matrix = open_source(**source).matrix(unit)  # pyright: ignore[reportArgumentType]
-        for note in (*missing, *matrix.left_out):
-            click.echo(f"Left out: {note}", err=True)
+        say_left_out((*missing, *matrix.left_out))
         training, test = matrix.split(train_share, seed)
         with tuning_from(epochs, learning_rate, batch) as tuning:
             table = learning_curve(

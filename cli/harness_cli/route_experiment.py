@@ -16,8 +16,15 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    say_left_out,
 )
 from harness_cli.output import format_option
+from harness_cli.router_options import (
+    embedding_option,
+    resamples_option,
+    seed_option,
+    train_share_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 _LINES = {
@@ -35,8 +42,8 @@ _LINES = {
 @outcome_options
 @cost_option
 @click.option("--routers", default="heuristic,knn,kmeans,mf", show_default=True, help="Names with commas.")
-@click.option("--embedding", default="tfidf", show_default=True, help="tfidf or minilm.")
-@click.option("--train-share", type=float, default=0.7, show_default=True)
+@embedding_option
+@train_share_option()
 @click.option(
     "--similarity", type=float, default=0.999, show_default=True, help="Of duplicates: least cosine."
 )
@@ -52,8 +59,8 @@ _LINES = {
     type=click.IntRange(min=2),
     help="Of remastered: keep the queries of so many, those of the greatest specialist score. Default: all.",
 )
-@click.option("--resamples", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@resamples_option()
+@seed_option()
 @output_options
 @format_option
 def experiment(
@@ -93,8 +100,7 @@ def experiment(
             make_router(router, seed)
         embedder(embedding)
         matrix = open_source(**source).matrix(unit)
-        for note in (*missing, *matrix.left_out):
-            click.echo(f"Left out: {note}", err=True)
+        say_left_out((*missing, *matrix.left_out))
         if by == "dataset":
             matrix = matrix.by_dataset()
         options: dict[str, Any] = {"train_share": train_share, "resamples": resamples, "seed": seed}
@@ -129,9 +135,9 @@ def experiment(
 @click.option("--small", help="The small model; default: the smallest.")
 @click.option("--large", help="The large model; default: the largest.")
 @click.option("--routers", default="random,knn,kmeans,mf", show_default=True, help="Names with commas.")
-@click.option("--embedding", default="tfidf", show_default=True, help="tfidf or minilm.")
-@click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@embedding_option
+@train_share_option()
+@seed_option()
 @output_options
 @format_option
 def pair(
@@ -162,8 +168,7 @@ def pair(
         for asked in (small, large):
             if asked is not None and asked not in matrix.models:
                 raise bad_input(f"there is no model {asked}; there is {', '.join(matrix.models)}")
-        for note in (*missing, *matrix.left_out):
-            click.echo(f"Left out: {note}", err=True)
+        say_left_out((*missing, *matrix.left_out))
         rows = rate_curves(
             matrix,
             small or matrix.models[0],

@@ -15,9 +15,14 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    say_left_out,
 )
 from harness_cli.output import format_option
 from harness_cli.route_tuning import turns_shown
+from harness_cli.router_options import (
+    embedding_option,
+    seed_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 COLUMNS = (
@@ -79,8 +84,8 @@ LABELS = {
     type=click.IntRange(min=1),
     help="Requests in which the promise is asked for anew. Default: 100, or all where fewer are there.",
 )
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@embedding_option
+@seed_option()
 @output_options
 @format_option
 def sla(
@@ -111,8 +116,7 @@ def sla(
         from harness_analysis.routing.mess_plus_sla import sla_tables
 
         matrix = open_source(**source).matrix(unit)
-        for note in matrix.left_out:
-            click.echo(f"Left out: {note}", err=True)
+        say_left_out(matrix.left_out)
         window = window or min(100, len(matrix))
         words = embedder(embedding)
         words.fit(matrix.texts)

@@ -15,8 +15,14 @@ from harness_cli.outcome_options import (
     outcome_options,
     output_options,
     plain_failures,
+    say_left_out,
 )
 from harness_cli.output import format_option
+from harness_cli.router_options import (
+    embedding_option,
+    seed_option,
+    train_share_option,
+)
 from harness_cli.tables import check_output, deliver_table
 
 
@@ -32,9 +38,9 @@ from harness_cli.tables import check_output, deliver_table
     help="The smallest model that was right, as knn-vote, or mean scores, as knn.",
 )
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="With --ask score.")
-@click.option("--embedding", type=click.Choice(["tfidf", "minilm"]), default="tfidf", show_default=True)
-@click.option("--train-share", type=float, default=0.7, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@embedding_option
+@train_share_option()
+@seed_option()
 @output_options
 @format_option
 def sweep(
@@ -66,8 +72,7 @@ def sweep(
         from harness_analysis.routing.neighbour_sweep import MEASURES, sweep_neighbours
 
         matrix = open_source(**source).matrix(unit)
-        for note in matrix.left_out:
-            click.echo(f"Left out: {note}", err=True)
+        say_left_out(matrix.left_out)
         training, validation = matrix.split(train_share, seed)
         rows = sweep_neighbours(
             training,

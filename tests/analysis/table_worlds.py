@@ -56,6 +56,7 @@ def all_tables() -> dict[str, Callable[[Outcomes], pa.Table]]:
         "efficiency": descriptive.efficiency,
         "savings": lambda o: descriptive.savings_by_size(o.select(hardware=["H200"])),
         "precision": descriptive.precision_comparison,
+        "pool": lambda o: descriptive.pool_table(o)[0],
     }
 
 

@@ -12,9 +12,11 @@ import pytest
 from harness_analysis import descriptive
 from harness_analysis.descriptive.intervals import wilson
 from harness_analysis.errors import OutcomesError, RoutingError
+from harness_analysis.metrics.model_pool import jaccard_similarity
 from harness_analysis.outcomes import Outcomes, open_outcomes
 
 from tests.analysis.routing_worlds import topic_world
+from tests.analysis.table_worlds import world_rows
 
 # query: who solves it of models of 4, 14 and 235 billion parameters
 SOLVED = {"a": (1, 1, 1), "b": (0, 1, 1), "c": (0, 0, 1), "d": (0, 0, 0)}
@@ -236,3 +238,31 @@ def test_coverage_without_verdicts_and_savings_on_nothing_are_refused() -> None:
         descriptive.joint_coverage(outcomes(correct=math.nan))
     with pytest.raises(OutcomesError, match="no answer of cloud has a verdict"):
         descriptive.savings_by_size(outcomes(correct=math.nan))
+
+
+def test_a_pool_of_models_by_hand() -> None:
+    table, left_out = descriptive.pool_table(outcomes())
+    rows = {row["model_id"]: row for row in table.to_pylist()}
+    assert list(rows) == ["cloud", "middle", "small"]
+    assert left_out == ()
+    # law (a, b): 0.5, 1, 1, so ranks 3, 1.5, 1.5; maths (c, d): 0, 0, 0.5, so ranks 2.5, 2.5, 1.
+    assert [rows[m]["average_rank"] for m in SIZES] == [2.75, 2.0, 1.25]
+    assert [rows[m]["accuracy"] for m in SIZES] == [0.25, 0.5, 0.75]
+    # {a}, {a, b} and {a, b, c}: of small and middle 1 of 2, of small and cloud 1 of 3, of middle and cloud 2 of 3
+    assert [rows[m]["mean_overlap"] for m in SIZES] == pytest.approx([5 / 12, 7 / 12, 1 / 2])
+
+
+def test_a_pool_counts_queries_that_every_model_answered_and_says_what_it_left_out() -> None:
+    world = Outcomes.from_arrow(world_rows(60))
+    table, left_out = descriptive.pool_table(world, "dollars")
+    matrix = world.matrix("dollars")
+    assert left_out == matrix.left_out == ("1 queries that not every model has an outcome for",)
+    rows = {row["model_id"]: row for row in table.to_pylist()}
+    assert set(rows) == set(matrix.models)
+    assert [rows[m]["accuracy"] for m in matrix.models] == pytest.approx(matrix.correct.mean(axis=0))
+    overlap = (jaccard_similarity(matrix.correct).sum(axis=1) - 1) / (len(matrix.models) - 1)
+    assert [rows[m]["mean_overlap"] for m in matrix.models] == pytest.approx(overlap)
+    with pytest.raises(OutcomesError, match="needs two models with a cost in floating point operations"):
+        descriptive.pool_table(world, "flops")
+    with pytest.raises(OutcomesError, match="cost `euros` is not known"):
+        descriptive.pool_table(world, "euros")

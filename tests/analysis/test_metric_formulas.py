@@ -112,6 +112,13 @@ def test_a_model_pair_by_hand() -> None:
     )
     assert curve.quality.tolist() == [1.0, 1.0, 0.5]
     assert curve.area == pytest.approx(0.875)
+    # The first of two goes to the small model: a gap of 1 there and of -1 where the other goes.
+    easy_first = model_pair.routing_rate_curve(
+        np.array([2.0, 1.0]), np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    )
+    assert easy_first.gap_difference(0.5) == pytest.approx(2.0)
+    at_random = model_pair.routing_rate_curve(np.ones(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    assert at_random.gap_difference(0.4) == pytest.approx(0.0)
     blind = model_pair.routing_rate_curve(np.ones(2), small=np.array([1.0, 0.0]), large=np.array([1.0, 1.0]))
     assert blind.quality.tolist() == [1.0, 0.75, 0.5]
 
@@ -181,6 +188,10 @@ def test_duplicates_are_found_by_their_cosine() -> None:
         (lambda: deferral.budgets_of(np.ones(3)), "cost the same"),
         (lambda: model_pair.performance_gap_recovered(1, 1, 1), "no gap"),
         (lambda: model_pair.quality_drop(1, 0), "not defined"),
+        (
+            lambda: model_pair.routing_rate_curve(np.ones(1), np.ones(1), np.ones(1)).gap_difference(1.0),
+            "lies between 0 and 1 here",
+        ),
         (lambda: bootstrap.resampled_means(np.array([[np.nan]])), "finite value"),
         (lambda: bootstrap.interval(1, np.ones(3), 2), "between 0 and 1"),
         (lambda: model_pool.prune_models(np.ones((2, 2)), 1, 3), "between 0 and 1"),

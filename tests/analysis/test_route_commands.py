@@ -49,6 +49,12 @@ def run(*words: str, code: int = 0) -> Result:
     return result
 
 
+def test_a_sample_of_the_queries_is_evaluated_where_routers_learn_long(file: str, tmp_path: Path) -> None:
+    asked = ("--queries", "100", "--routers", "smallest,knn:5", "--train-share", "0.6")
+    run("route", "evaluate", file, *QUICK, *asked, "-o", str(tmp_path / "e.csv"))
+    assert set(pl.read_csv(tmp_path / "e.csv")["test_queries"]) == {40}
+
+
 QUICK = ("--resamples", "200", "--cost", "joules")
 
 

@@ -23,7 +23,7 @@ pytestmark = [
         importlib.util.find_spec("pyspark") is None,
         reason="needs Spark in an environment of its own: make test-spark",
     ),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 

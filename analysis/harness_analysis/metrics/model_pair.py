@@ -25,6 +25,25 @@ class RateCurve:
     quality: FloatArray
     area: float
 
+    def gap_difference(self, cost_advantage: float) -> float:
+        """Return how much greater the quality gap, small less large, is where a query goes to the small model.
+
+        Random routing has 0; a router that sends easy queries to the small model is above it.
+
+        Args:
+            cost_advantage: share of queries that do, between 0 and 1.
+
+        Raises:
+            RoutingError: nothing goes to one of the models.
+
+        Source: Hybrid LLM section 4.3 (figures 6 and 10).
+        """
+        if not 0 < cost_advantage < 1:
+            raise RoutingError(f"a cost advantage lies between 0 and 1 here, not {cost_advantage:g}")
+        there = float(np.interp(cost_advantage, self.share, self.quality))
+        sent_small = (there - self.quality[0]) / cost_advantage
+        return float(sent_small - (self.quality[-1] - there) / (1 - cost_advantage))
+
 
 def cost_advantage(to_small: NDArray[np.bool_]) -> float:
     """Return the share of queries that go to the small model (Hybrid LLM section 2.3)."""

@@ -108,6 +108,10 @@ class OutcomeMatrix:
             costs={unit: cost[:, columns] for unit, cost in self.costs.items()},
         )
 
+    def sample(self, count: int, seed: int) -> OutcomeMatrix:
+        """Return so many queries, drawn at random and in their order; all where there are no more."""
+        return self.rows(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
     def split(self, train_share: float, seed: int) -> tuple[OutcomeMatrix, OutcomeMatrix]:
         """Return a random training part and the rest.
 

@@ -50,7 +50,7 @@ def evaluate_pair(
         RoutingError: neither an embedder nor an encoder, one model twice, a drop outside 0 to 100, or what cannot be
             learned from.
 
-    Source: Hybrid LLM sections 3, 4.2 and 4.5 (tables 1 and 3).
+    Source: Hybrid LLM sections 3, 4.2, 4.3 and 4.5 (tables 1 and 3, figure 6).
     """
     if small == large:
         raise RoutingError(f"a pair needs two models, not {small} twice")
@@ -82,6 +82,7 @@ def evaluate_pair(
         drop = statistic_interval(
             np.column_stack([mixed, of_large]), lambda mean: quality_drop(mean[0], mean[1]), resamples, seed
         )
+        curve = routing_rate_curve(trust, of_small, of_large)
         rows.append(
             {
                 "router": label,
@@ -96,7 +97,9 @@ def evaluate_pair(
                 "drop_percent": drop.estimate,
                 "drop_low": drop.low,
                 "drop_high": drop.high,
-                "rate_curve_area": routing_rate_curve(trust, of_small, of_large).area,
+                "gap_difference_at_20_percent": curve.gap_difference(0.2),
+                "gap_difference_at_40_percent": curve.gap_difference(0.4),
+                "rate_curve_area": curve.area,
                 "random_area": float((of_small.mean() + of_large.mean()) / 2),
             }
         )

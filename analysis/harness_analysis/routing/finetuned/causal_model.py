@@ -12,13 +12,7 @@ import numpy as np
 from harness_analysis.embedding.quiet import quiet
 from harness_analysis.outcomes.matrix import FloatArray
 from harness_analysis.routing.finetuned.decoder_prompts import Ending
-from harness_analysis.routing.finetuned.libraries import (
-    Torch,
-    device_of,
-    library,
-    loading,
-    model_folder,
-)
+from harness_analysis.routing.finetuned.libraries import Torch, padded, text_model
 
 MAX_QUERY_TOKENS = 512
 """Longer queries lose their end: what a router sees is bounded."""
@@ -49,15 +43,7 @@ class CausalModel:
         Raises:
             RoutingError: transformers is missing, or the folder holds no causal model with a tokeniser.
         """
-        folder = model_folder(path, who)
-        torch, found = library("torch", who), library("transformers", who)
-        with loading(folder, who):
-            device = device_of(torch)
-            tokeniser = found.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model = found.AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=torch.float32, local_files_only=True
-            )
-        return cls(torch, model.to(device).eval(), tokeniser, device)
+        return cls(*text_model(path, who))
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's tokens without any that mark its start or end."""
@@ -124,31 +110,22 @@ class CausalModel:
         torch = self.torch
         questions = [self.tokens(e.question) for e in endings]
         answers = [self.tokens(e.answer) for e in endings]
-        width = max(len(q) + len(a) for q, a in zip(questions, answers, strict=True))
-        ids = torch.zeros((len(endings), width), dtype=torch.long)
-        answered = torch.zeros((len(endings), width), dtype=torch.bool)
-        for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-            end = len(question) + len(answer)
-            ids[row, :end] = torch.tensor([*question, *answer])
-            answered[row, len(question) : end] = True
+        pairs = list(zip(questions, answers, strict=True))
+        ids = padded(torch, [[*q, *a] for q, a in pairs], 0)
+        answered = padded(torch, [[0] * len(q) + [1] * len(a) for q, a in pairs], 0).bool()
         return ids, answered
 
     def loss(self, instruction: str, queries: Sequence[str], endings: Sequence[Ending]) -> Torch:
         """Return the cross entropy of each query's own ending, mean over the answers' tokens, with gradients."""
         torch = self.torch
-        rows = []
-        for query, ending in zip(queries, endings, strict=True):
-            before = [*self.prefix(instruction, query), *self.tokens(ending.question)]
-            answer = self.tokens(ending.answer)
-            rows.append(([*before, *answer], [IGNORED] * len(before) + answer))
-        width = max(len(ids) for ids, _ in rows)
-        ids = torch.zeros((len(rows), width), dtype=torch.long)
-        labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-        seen = torch.zeros((len(rows), width), dtype=torch.long)
-        for row, (tokens, wanted) in enumerate(rows):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            labels[row, : len(tokens)] = torch.tensor(wanted)
-            seen[row, : len(tokens)] = 1
+        befores = [
+            [*self.prefix(instruction, query), *self.tokens(ending.question)]
+            for query, ending in zip(queries, endings, strict=True)
+        ]
+        rows = [(before, self.tokens(e.answer)) for before, e in zip(befores, endings, strict=True)]
+        ids = padded(torch, [[*before, *answer] for before, answer in rows], 0)
+        seen = padded(torch, [[1] * (len(before) + len(answer)) for before, answer in rows], 0)
+        labels = padded(torch, [[IGNORED] * len(before) + answer for before, answer in rows], IGNORED)
         logits = self.model(input_ids=ids.to(self.device), attention_mask=seen.to(self.device)).logits
         flat = logits[:, :-1].reshape(-1, logits.shape[-1]).float()
         return torch.nn.functional.cross_entropy(

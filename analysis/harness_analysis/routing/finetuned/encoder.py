@@ -18,7 +18,7 @@ from harness_analysis.routing.finetuned.libraries import (
     loading,
     model_folder,
 )
-from harness_analysis.routing.finetuned.training import Progress, Schedule, train
+from harness_analysis.routing.finetuned.training import Progress, Schedule, held_out, train
 
 MAX_TOKENS = 256
 """Longer queries are cut for the encoder, or at the model's own limit where that is less."""
@@ -114,40 +114,41 @@ class EncoderWithHead:
         self,
         examples: int,
         loss_of: Callable[[IntArray], Any],
+        score_of: Callable[[IntArray], float],
         schedule: Schedule,
         *,
         seed: int,
-        score: Callable[[], float] | None,
         progress: Progress,
         who: str,
     ) -> list[float]:
         """Train encoder and head jointly, each at its own rate, and return the mean loss of each epoch.
 
         Args:
-            examples: how many there are.
+            examples: how many there are; the schedule's share of them is held out to choose the epoch.
             loss_of: mean loss of some examples, by index.
+            score_of: of the held-out examples, by index; greater is better.
             schedule: of the training.
-            seed: of their order.
-            score: of held-out examples, asked after each epoch; None where nothing is held out.
+            seed: of what is held out and of the order of the others.
             progress: told after each step.
             who: trains, for messages.
 
         Raises:
             RoutingError: the loss became NaN or infinite.
         """
+        rows, checked = held_out(examples, schedule.validation_share, seed)
 
         def with_dropout(chosen: IntArray) -> Any:
             self.training(True)
-            return loss_of(chosen)
+            return loss_of(rows[chosen])
 
         return train(
             self.torch,
             [(self.sentences.parameters(), schedule.rate), (self.head.parameters(), schedule.head_rate)],
-            examples,
+            len(rows),
             with_dropout,
             schedule,
             seed=seed,
-            score=score,
+            score=(lambda: score_of(checked)) if len(checked) else None,
             module=self.module,
             progress=progress,
             name=who,

@@ -13,7 +13,7 @@ from harness_analysis.metrics.routing_quality import routing_quality, smallest_c
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.finetuned.encoder import EncoderWithHead
 from harness_analysis.routing.finetuned.libraries import library
-from harness_analysis.routing.finetuned.training import Progress, Schedule, held_out, seeded, silent
+from harness_analysis.routing.finetuned.training import Progress, Schedule, seeded, silent
 from harness_analysis.routing.router import NotFittedError, Queries, check_texts, one_hot, texts_of
 
 
@@ -62,26 +62,24 @@ class EncoderClassifier:
             return
         with seeded(torch, self.seed):
             net = self._load()
-            rows, checked = held_out(len(training), self.schedule.validation_share, self.seed)
             target = torch.as_tensor(labels, device=net.device)
 
-            def loss_of(chosen: IntArray) -> Any:
-                at = rows[chosen]
+            def loss_of(at: IntArray) -> Any:
                 outputs = net.outputs([training.texts[i] for i in at])
                 return torch.nn.functional.cross_entropy(
                     outputs, target[torch.as_tensor(at, device=net.device)]
                 )
 
-            def score() -> float:
-                choice = net.infer([training.texts[i] for i in checked]).argmax(axis=1)
-                return routing_quality(choice, training.correct[checked]).label_f1
+            def score_of(at: IntArray) -> float:
+                choice = net.infer([training.texts[i] for i in at]).argmax(axis=1)
+                return routing_quality(choice, training.correct[at]).label_f1
 
             net.fine_tune(
-                len(rows),
+                len(training),
                 loss_of,
+                score_of,
                 self.schedule,
                 seed=self.seed,
-                score=score if len(checked) else None,
                 progress=self.progress,
                 who=f"router {self.name}",
             )

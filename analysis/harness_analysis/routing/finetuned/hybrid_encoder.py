@@ -15,7 +15,6 @@ from harness_analysis.routing.finetuned.libraries import library
 from harness_analysis.routing.finetuned.training import (
     Progress,
     Schedule,
-    held_out,
     seeded,
     silent,
 )
@@ -76,25 +75,23 @@ class HybridEncoder:
         torch = library("torch", who)
         with seeded(torch, self.seed):
             net = EncoderWithHead.load(self.path, 1, who, hidden=None)
-            rows, checked = held_out(len(texts), self.schedule.validation_share, self.seed)
 
-            def loss_of(chosen: IntArray) -> Any:
-                at = rows[chosen]
+            def loss_of(at: IntArray) -> Any:
                 outputs = net.outputs([texts[int(i)] for i in at])[:, 0]
                 target = torch.as_tensor(labels[at], dtype=torch.float32, device=net.device)
                 return torch.nn.functional.binary_cross_entropy_with_logits(outputs, target)
 
-            def score() -> float:
-                found = net.infer([texts[int(i)] for i in checked])[:, 0]
+            def score_of(at: IntArray) -> float:
+                found = net.infer([texts[int(i)] for i in at])[:, 0]
                 # log(1 + e^x) - y x: the cross entropy of a logit x
-                return -float(np.mean(np.logaddexp(0, found) - labels[checked] * found))
+                return -float(np.mean(np.logaddexp(0, found) - labels[at] * found))
 
             net.fine_tune(
-                len(rows),
+                len(texts),
                 loss_of,
+                score_of,
                 self.schedule,
                 seed=self.seed,
-                score=score if len(checked) else None,
                 progress=self.progress,
                 who=who,
             )

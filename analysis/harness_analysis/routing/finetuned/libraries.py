@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,35 @@ def loading(folder: Path, who: str) -> Iterator[None]:
         except Exception as error:  # noqa: BLE001 - damaged weights and configurations fail in any way
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise RoutingError(f"{who}: the model in {folder} cannot be loaded: {reason[0][:200]}") from None
+
+
+def text_model(
+    path: str | Path, who: str, *, sequence_to_sequence: bool = False
+) -> tuple[Torch, Any, Any, str]:
+    """Return torch, a causal model in float32, its tokeniser and its device, from a folder; nothing is fetched.
+
+    Args:
+        path: of the folder.
+        who: needs it, for messages.
+        sequence_to_sequence: may also be what the folder's configuration says it is.
+
+    Raises:
+        RoutingError: transformers is missing, or the folder holds no such model with a tokeniser.
+    """
+    folder = model_folder(path, who)
+    torch, found = library("torch", who), library("transformers", who)
+    with loading(folder, who):
+        kind = found.AutoModelForCausalLM
+        if sequence_to_sequence:
+            config = found.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+            kind = found.AutoModelForSeq2SeqLM if config.is_encoder_decoder else kind
+        tokeniser = found.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        model = kind.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
+        device = device_of(torch)
+        return torch, model.to(device).eval(), tokeniser, device
+
+
+def padded(torch: Torch, rows: Sequence[Sequence[int]], value: int) -> Torch:
+    """Return rows of numbers as one tensor, filled up with a value on the right; shape (rows, longest)."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long)

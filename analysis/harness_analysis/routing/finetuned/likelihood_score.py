@@ -12,7 +12,7 @@ import numpy as np
 from harness_analysis.errors import RoutingError
 from harness_analysis.outcomes.matrix import FloatArray
 from harness_analysis.routing.finetuned.causal_model import IGNORED, MAX_QUERY_TOKENS
-from harness_analysis.routing.finetuned.libraries import Torch, device_of, library, loading, model_folder
+from harness_analysis.routing.finetuned.libraries import Torch, padded, text_model
 
 _BATCH = 16
 _WHO = "the likelihood score"
@@ -45,15 +45,7 @@ class LikelihoodScorer:
         Raises:
             RoutingError: transformers is missing, or the folder holds no such model with a tokeniser.
         """
-        torch, found = library("torch", _WHO), library("transformers", _WHO)
-        folder = model_folder(path, _WHO)
-        with loading(folder, _WHO):
-            config = found.AutoConfig.from_pretrained(str(folder), local_files_only=True)
-            kind = found.AutoModelForSeq2SeqLM if config.is_encoder_decoder else found.AutoModelForCausalLM
-            tokeniser = found.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-            model = kind.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True)
-        device = device_of(torch)
-        return cls(torch, model.to(device).eval(), tokeniser, device)
+        return cls(*text_model(path, _WHO, sequence_to_sequence=True))
 
     def scores(
         self,
@@ -116,8 +108,7 @@ class LikelihoodScorer:
         )["input_ids"]
 
     def _padded(self, rows: list[list[int]], value: int) -> Any:
-        width = max(map(len, rows))
-        return self.torch.tensor([row + [value] * (width - len(row)) for row in rows], device=self.device)
+        return padded(self.torch, rows, value).to(self.device)
 
     def _means(self, logits: Any, labels: Any) -> FloatArray:
         counted = labels != IGNORED

@@ -11,7 +11,7 @@ import numpy as np
 from harness_analysis.outcomes.matrix import FloatArray, IntArray, OutcomeMatrix
 from harness_analysis.routing.finetuned.encoder import EncoderWithHead
 from harness_analysis.routing.finetuned.libraries import library
-from harness_analysis.routing.finetuned.training import Progress, Schedule, held_out, seeded, silent
+from harness_analysis.routing.finetuned.training import Progress, Schedule, seeded, silent
 from harness_analysis.routing.router import NotFittedError, Queries, check_texts, columns_of, texts_of
 from harness_analysis.routing.win_rates import decided, mean_win_rates, surprise_of_wins
 
@@ -63,26 +63,24 @@ class RouteLlmEncoder:
         torch = library("torch", who)
         with seeded(torch, self.seed):
             net = self._load()
-            rows, checked = held_out(len(at), self.schedule.validation_share, self.seed)
             verdicts = torch.as_tensor(training.correct[at], dtype=torch.float32, device=net.device)
 
             def surprise(strength: Any, chosen: IntArray) -> Any:
                 return surprise_of_wins(torch, strength, verdicts[torch.as_tensor(chosen, device=net.device)])
 
             def loss_of(chosen: IntArray) -> Any:
-                here = rows[chosen]
-                return surprise(net.outputs([training.texts[i] for i in at[here]]), here)
+                return surprise(net.outputs([training.texts[i] for i in at[chosen]]), chosen)
 
-            def score() -> float:
-                strength = net.infer([training.texts[i] for i in at[checked]])
-                return -float(surprise(torch.as_tensor(strength, device=net.device), checked))
+            def score_of(chosen: IntArray) -> float:
+                strength = net.infer([training.texts[i] for i in at[chosen]])
+                return -float(surprise(torch.as_tensor(strength, device=net.device), chosen))
 
             net.fine_tune(
-                len(rows),
+                len(at),
                 loss_of,
+                score_of,
                 self.schedule,
                 seed=self.seed,
-                score=score if len(checked) else None,
                 progress=self.progress,
                 who=who,
             )
