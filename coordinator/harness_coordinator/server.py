@@ -33,6 +33,8 @@ from harness_coordinator.write_queue import WriteQueue
 STOP_GRACE_S = 2.0
 KEEPALIVE_MS = 20_000
 MAX_METADATA_BYTES = 16 * 1024
+STREAM_WINDOW_BYTES = 512 * 1024
+"""What a peer may send of a stream before it is read: 5 MB a second from an agent 100 ms away."""
 GC_ALLOCATIONS = 50_000
 """Objects made and not yet freed before cycles are looked for; messages hold none."""
 
@@ -183,6 +185,9 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.so_reuseport", 0),
+        # Otherwise each connection is probed for its bandwidth all the time: a third of gRPC's own processor time.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
     ]
 
 
