@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness_store import fleet, segments
-from harness_store.compaction import QUIET_NS, SEGMENT_ROWS
+from harness_store.compaction import QUIET_NS, SEGMENT_ROWS, due_sources
 from harness_store.database import Store
 from harness_store.errors import BadSegmentError
 from harness_store.models import ARROW_ZSTD, PACKED, SAMPLES_1HZ, SampleSegment
@@ -222,6 +222,20 @@ def test_a_backlog_is_compacted_in_several_transactions(store: Store) -> None:
         segments.append_blocks(c, blocks, now_ns=NOW)
         done = [segments.compact(c, now_ns=NOW, everything=True) for _ in range(2)]
         assert [(d.segments, d.more) for d in done] == [(16, True), (4, False)]
+
+
+def test_sources_that_are_due_are_found_and_compacted_by_name(store: Store) -> None:
+    with store.begin() as c:
+        register(c)
+        long = [_block(seq, [seq * S], source_id=name) for name in ("g0", "g1") for seq in (1, 700)]
+        segments.append_blocks(c, [*long, _block(1, [5], source_id="g2")], now_ns=NOW)
+    with store.read() as c:
+        due = due_sources(c, now_ns=NOW)
+        assert due == [("a1", "b1", "g0"), ("a1", "b1", "g1")]
+        assert len(due_sources(c, now_ns=NOW + QUIET_NS + 1)) == 3
+    with store.begin() as c:
+        assert segments.compact(c, now_ns=NOW + QUIET_NS + 1, sources=due).segments == 4
+        assert due_sources(c, now_ns=NOW + QUIET_NS + 1) == [("a1", "b1", "g2")]
 
 
 def test_a_second_that_arrives_in_two_blocks_is_one_row(store: Store) -> None:
