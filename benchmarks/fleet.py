@@ -5,7 +5,10 @@ sample batches each, tasks answered the moment they are leased. What is measured
 completions a second, its CPU, how long an acknowledgement takes, its memory. Beside each figure stands the bare
 store, fed the same rows by one process without any network, in the same run.
 
-    python -m benchmarks.fleet [--agents N] [--processes N] [--seconds S] [--every S] [--url postgresql://...]
+    python -m benchmarks.fleet [--agents N] [--processes N] [--seconds S] [--every S | --all-running] [--url postgresql://...]
+
+`--all-running` sends samples as agents do that all have a run: a message a second. The runs themselves (tasks held,
+their results, provisional joules) are not simulated.
 """
 
 from __future__ import annotations
@@ -53,8 +56,12 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument(
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument(
         "--every", type=int, default=10, help="seconds in a message: 10 from idle agents, 1 during runs"
+    )
+    pace.add_argument(
+        "--all-running", action="store_const", const=1, dest="every", help="the same as --every 1"
     )
     parser.add_argument("--tasks", type=int, default=8000)
     parser.add_argument("--url", default="", help="an empty database; default: a SQLite file")
