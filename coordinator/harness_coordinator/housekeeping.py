@@ -51,8 +51,7 @@ class Housekeeper:
     async def _tell_agents(self) -> None:
         """Let sessions know what an administrator decided of their agents, in this process or in another."""
         sessions = self._sessions.all()
-        ids = [session.agent_id for session in sessions]
-        states = await self._writes.run(lambda c: fleet.states(c, ids)) if ids else {}
+        states = await self._writes.run(fleet.withheld) if sessions else {}
         for session in sessions:
             state = states.get(session.agent_id)
             if state == "removed":
