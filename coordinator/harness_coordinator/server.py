@@ -16,6 +16,7 @@ from harness_proto.v1 import datasets_pb2_grpc, fleet_pb2_grpc, jobs_pb2_grpc, v
 from harness_store.database import Store, open_store
 
 from harness_coordinator.authority import Authority, ServerFiles
+from harness_coordinator.checkpointing import keep_log_short
 from harness_coordinator.compacting import Compactor
 from harness_coordinator.datasets_service import DatasetsService
 from harness_coordinator.dispatch import Dispatcher
@@ -139,6 +140,7 @@ async def _serve(
             Housekeeper(writes, sessions, dispatcher, settings, runs_over).run(), name="housekeep"
         ),
         asyncio.create_task(Compactor(store, writes).run(), name="compact"),
+        asyncio.create_task(keep_log_short(store), name="checkpoint"),
     ]
     if roster is not None:
         await asyncio.to_thread(roster.load)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import harness_store.migrate as migrating
@@ -249,6 +251,24 @@ def test_a_commit_on_sqlite_is_flushed_to_disk(migrated_file: Path) -> None:
         assert c.execute(text("PRAGMA synchronous")).scalar() == 2
         assert c.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert c.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    store.close()
+
+
+def test_the_log_is_copied_while_a_transaction_writes(tmp_path: Path, migrated_file: Path) -> None:
+    path = tmp_path / "store.db"
+    shutil.copy(migrated_file, path)
+    store = open_store(str(path))
+    with store.begin() as c:
+        events.add(c, kind="committed")
+    assert store.schema_version() == head_revision()  # leaves a connection that may only read
+    with store.begin() as c:
+        events.add(c, kind="not committed")
+        store.checkpoint()
+        # Without its log: what the file itself holds.
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
+            assert file.execute("SELECT kind FROM events").fetchall() == [("committed",)]
+    with store.read() as c:
+        assert c.execute(text("SELECT count(*) FROM events")).scalar() == 2
     store.close()
 
 
