@@ -123,15 +123,16 @@ def fleet_rows(chosen: argparse.Namespace, folder: Path) -> list[list[str]]:
             assert simulator.stdout is not None
             assert simulator.stdout.readline() == CONNECTED, "the simulated agents did not connect"
         before = watched.memory_info().rss
-        cpu_s = cpu_seconds(watched)
+        cpu_s, start = cpu_seconds(watched), time.perf_counter()
         for simulator in simulators:
             assert simulator.stdin is not None
             simulator.stdin.write("go\n")
             simulator.stdin.flush()
+        # Over the time in which they send: the end of their sessions and processes is no part of it.
+        time.sleep(chosen.seconds)
+        cpu = (cpu_seconds(watched) - cpu_s) / (time.perf_counter() - start)
         told = [json.loads(s.communicate(timeout=chosen.seconds * 6 + 120)[0]) for s in simulators]
         took_s = max(t["seconds"] for t in told)
-        # Its processor time over that of the agents' work: the end of their processes takes seconds on a busy machine.
-        cpu = (cpu_seconds(watched) - cpu_s) / took_s
         samples = sum(t["samples"] for t in told)
         late_s = np.array([late for t in told for late in t["ack_s"]])
         unpunctual_s = np.array([late for t in told for late in t["sent_late_s"]])
