@@ -5,7 +5,10 @@ sample batches each, tasks answered the moment they are leased. What is measured
 completions a second, its CPU, how long an acknowledgement takes, its memory. Beside each figure stands the bare
 store, fed the same rows by one process without any network, in the same run.
 
-    python -m benchmarks.fleet [--agents N] [--processes N] [--seconds S] [--every S] [--url postgresql://...]
+    python -m benchmarks.fleet [--agents N] [--processes N] [--seconds S] [--every S | --all-running] [--url postgresql://...]
+
+`--all-running` sends samples as agents do that all have a run: a message a second. The runs themselves (tasks held,
+their results, provisional joules) are not simulated.
 """
 
 from __future__ import annotations
@@ -53,8 +56,12 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument(
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument(
         "--every", type=int, default=10, help="seconds in a message: 10 from idle agents, 1 during runs"
+    )
+    pace.add_argument(
+        "--all-running", action="store_const", const=1, dest="every", help="the same as --every 1"
     )
     parser.add_argument("--tasks", type=int, default=8000)
     parser.add_argument("--url", default="", help="an empty database; default: a SQLite file")
@@ -121,8 +128,10 @@ def fleet_rows(chosen: argparse.Namespace, folder: Path) -> list[list[str]]:
             assert simulator.stdin is not None
             simulator.stdin.write("go\n")
             simulator.stdin.flush()
-        told = [json.loads(s.communicate(timeout=chosen.seconds * 6 + 120)[0]) for s in simulators]
+        # Over the time in which they send: the end of their sessions and processes is no part of it.
+        time.sleep(chosen.seconds)
         cpu = (cpu_seconds(watched) - cpu_s) / (time.perf_counter() - start)
+        told = [json.loads(s.communicate(timeout=chosen.seconds * 6 + 120)[0]) for s in simulators]
         took_s = max(t["seconds"] for t in told)
         samples = sum(t["samples"] for t in told)
         late_s = np.array([late for t in told for late in t["ack_s"]])

@@ -1,11 +1,11 @@
-"""Housekeeping: leases that ended, agents that vanished or are drained, lost runs, segments to compact."""
+"""Housekeeping: leases that ended, agents that vanished or are drained, lost runs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from harness_store import events, fleet, jobs, leases, runs, segments
+from harness_store import events, fleet, jobs, leases, runs
 from sqlalchemy import Connection
 
 from harness_coordinator.dispatch import Dispatcher
@@ -17,9 +17,6 @@ from harness_coordinator.settings import (
     CoordinatorSettings,
 )
 from harness_coordinator.write_queue import WriteQueue
-
-COMPACT_EVERY_ROUNDS = 15
-"""Every 30 s: small blocks stay few without rewriting a segment often."""
 
 
 class Housekeeper:
@@ -38,7 +35,6 @@ class Housekeeper:
         self._dispatcher = dispatcher
         self._settings = settings
         self._runs_over = runs_over
-        self._rounds = 0
 
     async def run(self) -> None:
         """Keep house until cancelled."""
@@ -51,15 +47,11 @@ class Housekeeper:
         if changed:
             self._runs_over.set()
             self._dispatcher.wake()
-        self._rounds += 1
-        if self._rounds % COMPACT_EVERY_ROUNDS == 0:
-            await self._writes.run(segments.compact)
 
     async def _tell_agents(self) -> None:
         """Let sessions know what an administrator decided of their agents, in this process or in another."""
         sessions = self._sessions.all()
-        ids = [session.agent_id for session in sessions]
-        states = await self._writes.run(lambda c: fleet.states(c, ids)) if ids else {}
+        states = await self._writes.run(fleet.withheld) if sessions else {}
         for session in sessions:
             state = states.get(session.agent_id)
             if state == "removed":

@@ -16,6 +16,8 @@ from harness_proto.v1 import datasets_pb2_grpc, fleet_pb2_grpc, jobs_pb2_grpc, v
 from harness_store.database import Store, open_store
 
 from harness_coordinator.authority import Authority, ServerFiles
+from harness_coordinator.checkpointing import keep_log_short
+from harness_coordinator.compacting import Compactor
 from harness_coordinator.datasets_service import DatasetsService
 from harness_coordinator.dispatch import Dispatcher
 from harness_coordinator.enrolment import MAX_REQUEST_BYTES, MAX_TOGETHER, Enrolment, EnrolmentService
@@ -33,6 +35,8 @@ from harness_coordinator.write_queue import WriteQueue
 STOP_GRACE_S = 2.0
 KEEPALIVE_MS = 20_000
 MAX_METADATA_BYTES = 16 * 1024
+STREAM_WINDOW_BYTES = 512 * 1024
+"""What a peer may send of a stream before it is read: 5 MB a second from an agent 100 ms away."""
 GC_ALLOCATIONS = 50_000
 """Objects made and not yet freed before cycles are looked for; messages hold none."""
 
@@ -135,6 +139,8 @@ async def _serve(
         asyncio.create_task(
             Housekeeper(writes, sessions, dispatcher, settings, runs_over).run(), name="housekeep"
         ),
+        asyncio.create_task(Compactor(store, writes).run(), name="compact"),
+        asyncio.create_task(keep_log_short(store), name="checkpoint"),
     ]
     if roster is not None:
         await asyncio.to_thread(roster.load)
@@ -183,6 +189,9 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.so_reuseport", 0),
+        # Otherwise each connection is probed for its bandwidth all the time: a third of gRPC's own processor time.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", STREAM_WINDOW_BYTES),
     ]
 
 

@@ -25,6 +25,9 @@ QUIET_NS = 600_000_000_000
 MAX_SEGMENTS = 16
 """Made in one transaction: about 0.2 s during which nobody else writes on SQLite."""
 
+SourceKey = tuple[str, str, str]
+"""Agent, boot and source."""
+
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
@@ -35,16 +38,17 @@ class Compacted:
     more: bool
 
 
-def compact(connection: Connection, *, now_ns: int | None = None, everything: bool = False) -> Compacted:
-    """Merge blocks that follow each other into segments of about ten minutes, in the caller's transaction.
+def due_sources(
+    connection: Connection, *, now_ns: int | None = None, everything: bool = False
+) -> list[SourceKey]:
+    """Return the sources, of one process each, whose blocks make ten minutes or wait since ten minutes.
 
-    Readers see either the blocks or the segment. Numbers missing between two blocks keep them in different
-    segments, so that a block that arrives late is still new.
+    Reads the numbers of every block that is not compacted, so it belongs on a connection that holds up nobody.
 
     Args:
-        connection: in a transaction.
+        connection: may only read.
         now_ns: realtime.
-        everything: compact also what is not ten minutes yet.
+        everything: return also those that have less.
     """
     now = time.time_ns() if now_ns is None else now_ns
     s = SampleSegment
@@ -61,24 +65,51 @@ def compact(connection: Connection, *, now_ns: int | None = None, everything: bo
         .where(s.codec == PACKED)
         .group_by(s.agent_id, s.boot_id, s.source_id)
         .order_by(s.agent_id, s.boot_id, s.source_id)
-    ).all()
+    )
+    return [
+        (source.agent_id, source.boot_id, source.source_id)
+        for source in sources
+        if everything
+        or source.stored_ns < now - QUIET_NS
+        or source.rows >= SEGMENT_ROWS
+        or source.end_ns - source.start_ns >= SEGMENT_NS
+    ]
+
+
+def compact(
+    connection: Connection,
+    *,
+    now_ns: int | None = None,
+    everything: bool = False,
+    sources: Sequence[SourceKey] | None = None,
+) -> Compacted:
+    """Merge blocks that follow each other into segments of about ten minutes, in the caller's transaction.
+
+    Readers see either the blocks or the segment. Numbers missing between two blocks keep them in different
+    segments, so that a block that arrives late is still new.
+
+    Args:
+        connection: in a transaction.
+        now_ns: realtime.
+        everything: compact also what is not ten minutes yet.
+        sources: of `due_sources`, which are looked for where none are given.
+    """
+    now = time.time_ns() if now_ns is None else now_ns
+    if sources is None:
+        sources = due_sources(connection, now_ns=now, everything=everything)
     segments = blocks = 0
-    for source in sources:
-        quiet = everything or source.stored_ns < now - QUIET_NS
-        if not quiet and source.rows < SEGMENT_ROWS and source.end_ns - source.start_ns < SEGMENT_NS:
-            continue
+    for key in sources:
         if segments >= MAX_SEGMENTS:
             return Compacted(segments, blocks, more=True)
-        key = (source.agent_id, source.boot_id, source.source_id)
         lock_sources(connection, [key])
-        made = _compact_source(connection, key, MAX_SEGMENTS - segments, quiet=quiet, now_ns=now)
+        made = _compact_source(connection, key, MAX_SEGMENTS - segments, everything=everything, now_ns=now)
         segments += made[0]
         blocks += made[1]
     return Compacted(segments, blocks, more=segments >= MAX_SEGMENTS)
 
 
 def _compact_source(
-    connection: Connection, key: tuple[str, str, str], limit: int, *, quiet: bool, now_ns: int
+    connection: Connection, key: SourceKey, limit: int, *, everything: bool, now_ns: int
 ) -> tuple[int, int]:
     s = SampleSegment
     rows = connection.execute(
@@ -86,9 +117,9 @@ def _compact_source(
         .where(s.agent_id == key[0], s.boot_id == key[1], s.source_id == key[2], s.codec == PACKED)
         .order_by(s.seq_first)
     ).all()
-    due = [group for group in _groups(rows) if quiet or group.full or group.stored_ns < now_ns - QUIET_NS][
-        :limit
-    ]
+    quiet_ns = now_ns - QUIET_NS
+    # A source that is silent as a whole has nothing younger in its last group.
+    due = [g for g in _groups(rows) if everything or g.full or g.stored_ns < quiet_ns][:limit]
     for group in due:
         _merge(connection, key, group)
     return len(due), sum(len(group.blocks) for group in due)
@@ -129,7 +160,7 @@ def _groups(rows: Sequence[Row[*tuple[Any, ...]]]) -> list[_Group]:
     return groups
 
 
-def _merge(connection: Connection, key: tuple[str, str, str], group: _Group) -> None:
+def _merge(connection: Connection, key: SourceKey, group: _Group) -> None:
     s = SampleSegment
     first, last = group.blocks[0].seq_first, group.blocks[-1].seq_last
     mine = (

@@ -55,6 +55,16 @@ class Store:
         with self._readers.connect().execution_options(**options) as connection, connection.begin():
             yield connection
 
+    def checkpoint(self) -> None:
+        """Copy what SQLite's log holds into the database file as far as nobody needs it; writers go on meanwhile."""
+        if self.dialect != "sqlite":
+            return
+        raw = self._readers.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+        finally:
+            raw.close()
+
     def schema_version(self) -> str | None:
         """Return the schema revision of the database."""
         with self.read() as connection:

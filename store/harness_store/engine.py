@@ -22,8 +22,8 @@ SQLITE_CACHE_KIB = 32 * 1024
 SQLITE_READER_CACHE_KIB = 2 * 1024
 """Readers come in dozens, and what they read they read once: the writer's cache in each would be 1 GB for nothing."""
 
-SQLITE_CHECKPOINT_PAGES = 8_000
-"""32 MB of log before its pages are copied into the database: a leaf that changes each second is copied once."""
+SQLITE_CHECKPOINT_PAGES = 16_000
+"""64 MB of log before a commit itself copies its pages into the database; a coordinator does it before, beside them."""
 
 POSTGRES_CONNECT_S = 10
 POSTGRES_POOL = 10

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, case, select, update
 from harness_store.agent_boots import boot_row, control_seq, control_seqs, set_control_seq, set_control_seqs
 from harness_store.errors import DuplicateNameError, RemovedAgentError, UnknownAgentError
 from harness_store.heartbeats import AgentNews, heartbeat, note_alive
-from harness_store.listed import listed, one_of
+from harness_store.listed import is_any, listed, one_of
 from harness_store.models import Agent, AgentBoot, Source
 from harness_store.rows import insert_absent, json_or_none, upsert
 from harness_store.sources import SourceRecord, mark_source_gone, sources_of, upsert_sources
@@ -176,7 +176,13 @@ def states(connection: Connection, agent_ids: Sequence[str]) -> dict[str, str]:
     return {row.agent_id: row.state for row in rows}
 
 
+def withheld(connection: Connection) -> dict[str, str]:
+    """Return the state of every agent that an administrator keeps from work: `drained` or `removed`."""
+    return {row.agent_id: row.state for row in connection.execute(_WITHHELD)}
+
+
 _STATES = select(Agent.agent_id, Agent.state).where(one_of(Agent.agent_id, "b_ids"))
+_WITHHELD = select(Agent.agent_id, Agent.state).where(is_any(Agent.state, ("drained", "removed")))
 
 
 def find_agent(connection: Connection, agent: str) -> str:

@@ -92,7 +92,7 @@ def append_blocks(connection: Connection, blocks: Iterable[NewBlock], *, now_ns:
     ]
     # Twelve values a block, hundreds of blocks a second: the driver takes tuples at a third of the cost.
     _INSERT.run(connection, rows)
-    roll_up(connection, [(key[0], key[2], part.clock_id, part.columns) for key, part in parts])
+    roll_up(connection, [((key[0], key[2], part.clock_id), part.columns) for key, part in parts])
     return sum(part.last - part.first + 1 for _, part in parts)
 
 

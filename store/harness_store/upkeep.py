@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import Connection, Table, delete, func, select, text
 
 from harness_store.models import (
+    SAMPLES_1HZ,
     Base,
     Certificate,
     Event,
@@ -26,6 +27,7 @@ EXPORT_ROWS = 5_000
 """Rows read at once; raw segments are some 10 kB each."""
 RELATIVE_ERROR = 1e-9
 SECRET_TABLES = frozenset({"join_tokens", "certificates", "alembic_version"})
+NUMBERED_TABLES = frozenset({"sample_series", "sample_seconds"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,13 @@ def prune(connection: Connection, *, before_realtime_ns: int, dry_run: bool) -> 
 
 
 def export_tables(connection: Connection, folder: Path) -> Iterator[tuple[str, int]]:
-    """Write every table as a Parquet file and yield its name and number of rows; credentials are left out."""
-    for table in Base.metadata.sorted_tables:
-        if table.name not in SECRET_TABLES:
-            yield table.name, _export(connection, table, folder / f"{table.name}.parquet")
+    """Write every table as a Parquet file and yield its name and number of rows; credentials are left out.
+
+    The seconds of samples are written with the names of their series, as SQL reads them.
+    """
+    tables = [t for t in Base.metadata.sorted_tables if t.name not in SECRET_TABLES | NUMBERED_TABLES]
+    for table in [*tables, SAMPLES_1HZ]:
+        yield table.name, _export(connection, table, folder / f"{table.name}.parquet")
 
 
 def _export(connection: Connection, table: Table, path: Path) -> int:

@@ -46,6 +46,7 @@ def test_a_fleet_is_administered(own_fleet: SecureFleet, tmp_path: Path) -> None
 
     fleet.administer("db", "export", "-o", str(tmp_path / "out"))
     assert pq.read_table(tmp_path / "out" / "tasks.parquet").num_rows == 6
+    assert {"agent_id", "power_w_avg"} <= set(pq.read_schema(tmp_path / "out" / "samples_1hz.parquet").names)
     assert not (tmp_path / "out" / "join_tokens.parquet").exists()
     with sqlite3.connect(fleet.database.removeprefix("sqlite:///")) as database:
         database.execute("update generations set counted = 0 where rowid = 1")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import harness_store.migrate as migrating
@@ -24,7 +26,7 @@ from harness_store.errors import (
     StoreUnreachableError,
 )
 from harness_store.migrate import head_revision
-from harness_store.models import Base
+from harness_store.models import SAMPLES_1HZ, Base
 from sqlalchemy import create_engine, inspect, text
 
 
@@ -49,6 +51,28 @@ def test_the_migration_can_be_taken_back(store: Store) -> None:
         left = set(inspect(c).get_table_names()) - {"alembic_version"}
         assert left == set()
         assert inspect(c).get_view_names() == []
+        transaction.rollback()
+
+
+def test_seconds_of_an_older_database_are_read_under_the_old_name(store: Store) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrating.__file__).parent / "migrations"))
+    columns = ", ".join(SAMPLES_1HZ.columns.keys())
+    rows = [
+        ("a1", "g", "c1", 7, 5.5, 20, 19, 300.0, 290.0, 310.0, 12.5, None, 40.0),
+        ("a1", "g", "c1", 8, None, 20, 0, None, None, None, None, None, None),
+        ("a2", "g", "c1", 7, 6.5, 1, 1, 1.0, 1.0, 1.0, None, 2.0, None),
+    ]
+    read = text(f"SELECT {columns} FROM samples_1hz ORDER BY agent_id, second")
+    with store.engine.connect() as c:
+        transaction = c.begin()
+        config.attributes["connection"] = c
+        command.downgrade(config, "0009")
+        into = text(f"INSERT INTO samples_1hz ({columns}) VALUES (:{columns.replace(', ', ', :')})")
+        c.execute(into, [dict(zip(SAMPLES_1HZ.columns.keys(), row, strict=True)) for row in rows])
+        for step in (command.upgrade, command.downgrade, command.upgrade):
+            step(config, "0010" if step is command.upgrade else "0009")
+            assert [tuple(row) for row in c.execute(read)] == rows
         transaction.rollback()
 
 
@@ -227,6 +251,24 @@ def test_a_commit_on_sqlite_is_flushed_to_disk(migrated_file: Path) -> None:
         assert c.execute(text("PRAGMA synchronous")).scalar() == 2
         assert c.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert c.execute(text("PRAGMA foreign_keys")).scalar() == 1
+    store.close()
+
+
+def test_the_log_is_copied_while_a_transaction_writes(tmp_path: Path, migrated_file: Path) -> None:
+    path = tmp_path / "store.db"
+    shutil.copy(migrated_file, path)
+    store = open_store(str(path))
+    with store.begin() as c:
+        events.add(c, kind="committed")
+    assert store.schema_version() == head_revision()  # leaves a connection that may only read
+    with store.begin() as c:
+        events.add(c, kind="not committed")
+        store.checkpoint()
+        # Without its log: what the file itself holds.
+        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as file:
+            assert file.execute("SELECT kind FROM events").fetchall() == [("committed",)]
+    with store.read() as c:
+        assert c.execute(text("SELECT count(*) FROM events")).scalar() == 2
     store.close()
 
 

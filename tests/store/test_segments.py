@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from harness_store import fleet, segments
-from harness_store.compaction import QUIET_NS, SEGMENT_ROWS
+from harness_store.compaction import QUIET_NS, SEGMENT_ROWS, due_sources
 from harness_store.database import Store
 from harness_store.errors import BadSegmentError
-from harness_store.models import ARROW_ZSTD, PACKED, Samples1Hz, SampleSegment
+from harness_store.models import ARROW_ZSTD, PACKED, SAMPLES_1HZ, SampleSegment
 from harness_store.sample_columns import DTYPES, NAMES, normalise, pack, unpack
 from harness_store.segment_codec import decode_segment, encode_segment
 from hypothesis import given, settings
@@ -62,7 +62,7 @@ def test_a_block_that_is_sent_again_changes_nothing(store: Store) -> None:
     with store.begin() as c:
         assert segments.append_blocks(c, [_second(2), _second(3)]) == 1
         assert len(_read(c)["t_ns"]) == 60
-        assert c.execute(select(func.sum(Samples1Hz.n))).scalar() == 60
+        assert c.execute(select(func.sum(SAMPLES_1HZ.c.n))).scalar() == 60
 
 
 def test_a_block_that_arrives_late_is_not_taken_for_one_that_was_there(store: Store) -> None:
@@ -91,7 +91,7 @@ def test_of_batches_sent_together_those_that_are_new_are_stored(store: Store) ->
         ).all()
         assert [tuple(r) for r in ranges] == [(1, 2), (3, 5), (6, 8), (9, 9)]
         assert np.array_equal(_read(c)["t_ns"] // S, np.repeat(np.arange(1, 10), 20))
-        assert c.execute(select(func.sum(Samples1Hz.n))).scalar() == 180
+        assert c.execute(select(func.sum(SAMPLES_1HZ.c.n))).scalar() == 180
 
 
 def test_the_same_number_of_another_process_or_source_is_another_block(store: Store) -> None:
@@ -224,9 +224,23 @@ def test_a_backlog_is_compacted_in_several_transactions(store: Store) -> None:
         assert [(d.segments, d.more) for d in done] == [(16, True), (4, False)]
 
 
+def test_sources_that_are_due_are_found_and_compacted_by_name(store: Store) -> None:
+    with store.begin() as c:
+        register(c)
+        long = [_block(seq, [seq * S], source_id=name) for name in ("g0", "g1") for seq in (1, 700)]
+        segments.append_blocks(c, [*long, _block(1, [5], source_id="g2")], now_ns=NOW)
+    with store.read() as c:
+        due = due_sources(c, now_ns=NOW)
+        assert due == [("a1", "b1", "g0"), ("a1", "b1", "g1")]
+        assert len(due_sources(c, now_ns=NOW + QUIET_NS + 1)) == 3
+    with store.begin() as c:
+        assert segments.compact(c, now_ns=NOW + QUIET_NS + 1, sources=due).segments == 4
+        assert due_sources(c, now_ns=NOW + QUIET_NS + 1) == [("a1", "b1", "g2")]
+
+
 def test_a_second_that_arrives_in_two_blocks_is_one_row(store: Store) -> None:
     def rows(c: Connection) -> list[Any]:
-        return list(c.execute(select(*Samples1Hz.__table__.columns).order_by(Samples1Hz.second)))
+        return list(c.execute(select(*SAMPLES_1HZ.columns).order_by(SAMPLES_1HZ.c.second)))
 
     with store.begin() as c:
         register(c)
@@ -260,7 +274,7 @@ def test_a_source_without_power_has_a_roll_up_without_power(store: Store) -> Non
         register(c)
         segments.append_blocks(c, [_block(1, [5, 6], energy_j=np.array([1.0, 2.0]))])
         segments.append_blocks(c, [_block(2, [7], energy_j=np.array([np.nan]))])
-        (row,) = c.execute(select(*Samples1Hz.__table__.columns))
+        (row,) = c.execute(select(*SAMPLES_1HZ.columns))
     assert (row.n, row.power_n, row.power_w_avg, row.power_w_min, row.energy_j_last) == (
         3,
         0,
@@ -292,5 +306,5 @@ def test_two_streams_of_one_agent_store_each_block_once(store: Store) -> None:
     with store.read() as c:
         assert sum(new) == 62
         assert len(_read(c)["t_ns"]) == 62 * 20
-        assert c.execute(select(func.sum(Samples1Hz.n))).scalar() == 62 * 20
+        assert c.execute(select(func.sum(SAMPLES_1HZ.c.n))).scalar() == 62 * 20
         assert c.execute(select(func.sum(SampleSegment.row_count))).scalar() == 62 * 20

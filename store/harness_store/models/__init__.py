@@ -6,12 +6,20 @@ from harness_store.models.fleet import Agent, AgentBoot, ClockOffset, Device, So
 from harness_store.models.jobs import Dataset, Embedding, Job, JobModel, Model, Query, Task
 from harness_store.models.journal import Event, Meta
 from harness_store.models.runs import Baseline, Generation, Run
-from harness_store.models.samples import ARROW_ZSTD, PACKED, Samples1Hz, SampleSegment
+from harness_store.models.samples import (
+    ARROW_ZSTD,
+    PACKED,
+    SAMPLES_1HZ,
+    SampleSecond,
+    SampleSegment,
+    SampleSeries,
+)
 from harness_store.models.security import Certificate, JoinToken
 
 __all__ = [
     "ARROW_ZSTD",
     "PACKED",
+    "SAMPLES_1HZ",
     "Agent",
     "AgentBoot",
     "Base",
@@ -34,8 +42,9 @@ __all__ = [
     "Query",
     "Run",
     "RunEnergy",
+    "SampleSecond",
     "SampleSegment",
-    "Samples1Hz",
+    "SampleSeries",
     "Source",
     "Task",
     "TaskHost",

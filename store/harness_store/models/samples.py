@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, LargeBinary, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from harness_store.models.base import Base, IntKey, TextKey
@@ -48,14 +59,25 @@ class SampleSegment(Base):
     )
 
 
-class Samples1Hz(Base):
-    """One second of one source, for dashboards and SQL; `second` is floor(t_ns / 1e9)."""
+class SampleSeries(Base):
+    """One source on one clock under a small number, which its seconds carry in place of three names."""
 
-    __tablename__ = "samples_1hz"
+    __tablename__ = "sample_series"
 
-    agent_id: Mapped[TextKey]
-    source_id: Mapped[TextKey]
-    clock_id: Mapped[TextKey]
+    series: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    agent_id: Mapped[str]
+    source_id: Mapped[str]
+    clock_id: Mapped[str]
+
+    __table_args__ = (UniqueConstraint("agent_id", "source_id", "clock_id"),)
+
+
+class SampleSecond(Base):
+    """One second of one series; `second` is floor(t_ns / 1e9). For reading there is the view `samples_1hz`."""
+
+    __tablename__ = "sample_seconds"
+
+    series: Mapped[IntKey]
     second: Mapped[IntKey]
     realtime_s: Mapped[float | None]
     """Unix time of the second's begin, where the clock's offset was known when the samples came."""
@@ -68,3 +90,19 @@ class Samples1Hz(Base):
     energy_j_last: Mapped[float | None]
     memory_used_bytes_max: Mapped[float | None]
     temperature_c_max: Mapped[float | None]
+
+    # The rows of a source lie together and carry their key once: half of the cost, a quarter of the bytes.
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+
+def _view() -> Table:
+    # Of a metadata of its own: nobody creates or compares it as a table.
+    names = [Column(name, Text, nullable=False) for name in ("agent_id", "source_id", "clock_id")]
+    values = [c for c in SampleSecond.__table__.columns if c.name != "series"]
+    return Table(
+        "samples_1hz", MetaData(), *names, *(Column(c.name, c.type, nullable=c.nullable) for c in values)
+    )
+
+
+SAMPLES_1HZ = _view()
+"""The view for dashboards and SQL: seconds with the names of their series."""
