@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from harness_proto.v1 import fleet_pb2, work_pb2
-from harness_store import fleet, jobs, leases, runs
+from harness_store import events, fleet, jobs, leases, runs
 from sqlalchemy import Connection
 
+from harness_coordinator.failed_starts import FailedStarts
 from harness_coordinator.jobfile import JobFile, ModelEntry
 from harness_coordinator.matching import Requirement, Selector
 from harness_coordinator.repeating import repeat
@@ -40,6 +41,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._specs: dict[str, JobFile] = {}
         self.waiting: dict[GroupKey, str] = {}
+        self.failed_starts = FailedStarts()
 
     def wake(self) -> None:
         """Schedule at once instead of at the next tick."""
@@ -86,6 +88,8 @@ class Dispatcher:
             for s in sessions
         ]
         decided = plan(groups, views, now_ns / 1e9)
+        for key, reason in decided.hopeless.items():
+            _give_up(connection, key, reason, now_ns)
         offers: list[tuple[Lease, fleet_pb2.LeaseOffer]] = []
         for lease in decided.leases:
             offer = self._grant(connection, lease, now_ns)
@@ -96,17 +100,20 @@ class Dispatcher:
     def groups(self, connection: Connection, now_ns: int) -> list[Group]:
         """Return the groups that have ready tasks."""
         found: list[Group] = []
+        boots = {s.agent_id: s.boot_id for s in self._sessions.all()}
         for ready in leases.ready_groups(connection, now_ns):
             spec = self.spec(connection, ready.job_id)
             entry = next(m for m in spec.models if m.id == ready.model_id)
+            key = (ready.job_id, ready.model_id, ready.hardware_index)
             found.append(
                 Group(
-                    key=(ready.job_id, ready.model_id, ready.hardware_index),
+                    key=key,
                     requirement=requirement_of(spec, entry, ready.hardware_index),
                     ready=ready.ready_count,
                     concurrency=spec.concurrency,
                     priority=ready.priority,
                     submitted_s=ready.submitted_realtime_ns / 1e9,
+                    failed_on=self.failed_starts.reasons(key, boots, spec.max_attempts),
                 )
             )
         return found
@@ -184,6 +191,20 @@ class Dispatcher:
             warmup = jobs.first_queries(connection, job_id, spec.warmup)
             offer.settings.CopyFrom(run_settings(job_id, spec, entry, device_ids, warmup))
         return offer
+
+
+def _give_up(connection: Connection, key: GroupKey, reason: str, now_ns: int) -> None:
+    job_id, model_id, hardware_index = key
+    leases.fail_ready(
+        connection,
+        job_id=job_id,
+        model_id=model_id,
+        hardware_index=hardware_index,
+        reason=reason,
+        now_ns=now_ns,
+    )
+    events.add(connection, kind="given_up", job_id=job_id, detail=f"model {model_id}: {reason}")
+    jobs.finish_if_complete(connection, job_id, now_ns)
 
 
 def requirement_of(spec: JobFile, entry: ModelEntry, hardware_index: int) -> Requirement:

@@ -206,6 +206,8 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             for boot in dict.fromkeys(m.boot_id for m in kept):
                 seq = max(m.seq for m in kept if m.boot_id == boot)
                 session.send(ack=fleet_pb2.Ack(boot_id=boot, seq=seq))
+            for start in applied.starts:
+                self._dispatcher.failed_starts.note(start)
             if applied.runs_over:
                 self._runs_over.set()
                 self._dispatcher.wake()

@@ -12,6 +12,7 @@ from harness_store import events, fleet, jobs, runs
 from harness_store.task_batch import run_owners
 from sqlalchemy import Connection
 
+from harness_coordinator.failed_starts import Start
 from harness_coordinator.source_records import source_record
 from harness_coordinator.task_intake import TASK_KINDS, Applied, FromAgent, apply_to_tasks, note_foreign_runs
 
@@ -122,6 +123,7 @@ def _run_update(
             load_s=u.load_s if u.HasField("load_s") else None,
             facts_json=json.dumps(dict(u.facts)),
         )
+        applied.starts.append(_start(runs.get_run(connection, u.run_id)))
     elif phase == fleet_pb2.RunUpdate.BASELINE:
         runs.add_baseline(connection, run_id=u.run_id, start_ns=u.t_ns, end_ns=u.end_ns)
     elif phase in {fleet_pb2.RunUpdate.ENDED, fleet_pb2.RunUpdate.FAILED}:
@@ -135,7 +137,16 @@ def _run_update(
             reason=u.reason or None,
         )
         if failed:
+            run = runs.get_run(connection, u.run_id)
+            if run.ready_ns is None:
+                applied.starts.append(_start(run, u.reason or "it did not say why"))
             events.add(connection, kind="run_failed", agent_id=agent_id, run_id=u.run_id, detail=u.reason)
         applied.runs_over.add(u.run_id)
         if u.job_id:
             applied.jobs.add(u.job_id)
+
+
+def _start(run: runs.RunRow, reason: str = "") -> Start:
+    return Start(
+        (run.job_id, run.model_id, run.hardware_index), run.agent_id, run.boot_id, run.run_id, reason
+    )

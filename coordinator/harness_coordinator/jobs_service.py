@@ -138,6 +138,7 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
             await self._writes.run(lambda c: jobs.retry_job(c, request.job_id, now_ns=time.time_ns()))
         except UnknownJobError as error:
             return await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        self._dispatcher.failed_starts.forget_job(request.job_id)
         self._dispatcher.wake()
         return await self.GetJob(request, context)
 

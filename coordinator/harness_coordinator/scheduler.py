@@ -8,13 +8,15 @@ Rules, in this order:
    group of higher priority waits for its devices.
 3. A new run goes to an agent whose devices match and are free, preferring the one that has the model loaded,
    then the one with the fewest devices beyond what is needed. A run has its devices to itself.
-4. Ready tasks of a group are divided evenly among the agents that ask, never fewer than one batch each.
+4. An agent on which the engine failed to start again and again gets no more of the group; when that is so of every
+   agent that could run it, the group is given up.
+5. Ready tasks of a group are divided evenly among the agents that ask, never fewer than one batch each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness_coordinator.matching import Device, Match, Requirement, describe, match
@@ -36,6 +38,8 @@ class Group:
     concurrency: int
     priority: int
     submitted_s: float
+    failed_on: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Why the engine did not start, by the id of each agent that gets no more of this group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Plan:
     leases: tuple[Lease, ...]
     ended: tuple[EndRun, ...]
     waiting: dict[GroupKey, str]
+    hopeless: dict[GroupKey, str] = field(default_factory=dict[GroupKey, str])
+    """Groups that no agent of this fleet will ever do, and why."""
 
 
 def plan(groups: Sequence[Group], agents: Sequence[AgentView], now_s: float) -> Plan:
@@ -106,6 +112,7 @@ def plan(groups: Sequence[Group], agents: Sequence[AgentView], now_s: float) -> 
     left = {g.key: g.ready for g in groups}
     leases: list[Lease] = []
     waiting: dict[GroupKey, str] = {}
+    hopeless: dict[GroupKey, str] = {}
     free = {a.agent_id: _free_devices(a) for a in agents}
     open_runs = {a.agent_id: a.wants_new_run and not a.draining for a in agents}
     claimed: set[str] = set()
@@ -118,6 +125,9 @@ def plan(groups: Sequence[Group], agents: Sequence[AgentView], now_s: float) -> 
         placed = _start_runs(group, matches, left, free, open_runs)
         leases += placed
         if not placed and left[group.key] > 0 and group.key not in running:
+            if reason := matches.why_hopeless(group):
+                hopeless[group.key] = reason
+                continue
             waiting[group.key] = matches.why_waiting(group)
             claimed |= _claims(group, at_work, matches)
 
@@ -128,7 +138,7 @@ def plan(groups: Sequence[Group], agents: Sequence[AgentView], now_s: float) -> 
         for run_id in agent.wants_tasks
         if run_id not in served
     )
-    return Plan(tuple(leases), ended, waiting)
+    return Plan(tuple(leases), ended, waiting, hopeless)
 
 
 def effective_priority(group: Group, now_s: float) -> float:
@@ -176,7 +186,7 @@ def _start_runs(
 ) -> list[Lease]:
     candidates: list[tuple[AgentView, list[Device]]] = []
     for agent, found in matches.of(group) if any(open_runs.values()) else ():
-        if open_runs[agent.agent_id]:
+        if open_runs[agent.agent_id] and agent.agent_id not in group.failed_on:
             devices = [d for d in found.devices if d.device_id in free[agent.agent_id]]
             if len(devices) >= group.requirement.device_count:
                 candidates.append((agent, devices))
@@ -247,6 +257,19 @@ class _Matches:
         if need not in self._why:
             self._why[need] = self._explain(group, self._every(group, need))
         return self._why[need]
+
+    def why_hopeless(self, group: Group) -> str:
+        """Return why no agent will ever do this group, empty where one may."""
+        if not group.failed_on:
+            return ""
+        able = [agent for agent, _ in self.of(group)]
+        if not able or any(agent.agent_id not in group.failed_on for agent in able):
+            return ""
+        last = able[-1]
+        where = (
+            last.name if len(able) == 1 else f"any of {len(able)} agents, the last of which is {last.name}"
+        )
+        return f"the engine failed to start again and again on {where}: {group.failed_on[last.agent_id]}"
 
     def _explain(self, group: Group, every: Sequence[tuple[AgentView, Match]]) -> str:
         able = [(a, m) for a, m in every if m.devices]

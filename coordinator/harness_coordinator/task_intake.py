@@ -17,6 +17,8 @@ from harness_store.task_batch import RunOwner, TaskBatch, read_batch
 from harness_store.verdicts.rules import RULES, judge_by_rule, rule_options
 from sqlalchemy import Connection
 
+from harness_coordinator.failed_starts import Start
+
 TASK_KINDS = frozenset({"generation", "task_update"})
 
 
@@ -26,6 +28,7 @@ class Applied:
 
     jobs: set[str] = field(default_factory=set[str])
     runs_over: set[str] = field(default_factory=set[str])
+    starts: list[Start] = field(default_factory=list[Start])
 
 
 @dataclass(frozen=True, slots=True)

@@ -273,6 +273,22 @@ def release_agent(
     )
 
 
+def fail_ready(
+    connection: Connection, *, job_id: str, model_id: str, hardware_index: int, reason: str, now_ns: int
+) -> int:
+    """Fail every ready task of a group, also those whose retry time has not come; return how many."""
+    return connection.execute(
+        update(Task)
+        .where(
+            Task.job_id == job_id,
+            Task.model_id == model_id,
+            Task.hardware_index == hardware_index,
+            Task.state == "ready",
+        )
+        .values(state="failed", reason=reason, updated_realtime_ns=now_ns)
+    ).rowcount
+
+
 def _group_values(job_id: str, model_id: str, hardware_index: int, now_ns: int) -> dict[str, str | int]:
     """Return the parameters of `_IS_READY`."""
     return {"b_job_id": job_id, "b_model_id": model_id, "b_hardware": hardware_index, "b_now_ns": now_ns}

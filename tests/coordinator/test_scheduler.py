@@ -213,3 +213,33 @@ def test_no_job_starves_behind_newer_important_ones(priorities: list[int], round
             break
     assert served_at is not None
     assert served_at <= 1 + 6 * 600 / 3600 + 1
+
+
+def test_an_agent_where_the_engine_never_starts_leaves_the_group_to_others() -> None:
+    failing = group(failed_on={"a": "no such module"})
+    decided = plan([failing], [agent("a"), agent("b")], now_s=1.0)
+    assert [lease.agent_id for lease in decided.leases] == ["b"]
+    busy = agent("b", runs=(Run("r", ("x", "m", 0), frozenset({"cpu"})),), wants_new_run=False)
+    waiting = plan([failing], [agent("a"), busy], now_s=1.0)
+    assert waiting.leases == ()
+    assert waiting.waiting == {("a", "m", 0): "every agent that could run it is busy"}
+    assert waiting.hopeless == {}
+
+
+def test_a_group_that_starts_on_no_agent_is_given_up_with_the_reason() -> None:
+    failing = group(failed_on={"a": "no such module", "b": "no memory"})
+    decided = plan([failing, group("other")], [agent("a"), agent("b")], now_s=1.0)
+    assert decided.hopeless == {
+        (
+            "a",
+            "m",
+            0,
+        ): "the engine failed to start again and again on any of 2 agents, the last of which is b: no memory"
+    }
+    assert {lease.key[0] for lease in decided.leases} == {"other"}
+
+
+def test_a_run_that_is_on_keeps_its_group_from_being_given_up() -> None:
+    on = agent("b", runs=(Run("r", ("a", "m", 0), frozenset({"cpu"})),), wants_new_run=False)
+    failing = group(failed_on={"a": "no such module", "b": "no memory"})
+    assert plan([failing], [agent("a"), on], now_s=1.0).hopeless == {}

@@ -107,3 +107,20 @@ def test_a_storm_of_429_is_sat_out_or_told(harness: Harness, tmp_path: Path) -> 
     assert errors == [("impatient", "rate-limited: HTTP 429: stand-in fault 429")] * 3
     # Nobody's joules are taken for those of a model behind a URL.
     assert all(row["joules"] is None and row["energy_source"] is None for row in rows)
+
+
+def test_an_engine_that_never_starts_is_given_up_for_all_its_queries_and_can_be_tried_again(
+    harness: Harness, tmp_path: Path
+) -> None:
+    harness.start_coordinator()
+    harness.start_agent()
+    models = [stub("broken", start_fault="exit"), stub("good")]
+    job = write_job(tmp_path, models=models, queries=30, concurrency=1, max_attempts=2, baseline_s=0)
+    job_id = harness.submit(job)
+    detail = harness.wait_until_over(job_id)
+    assert counts(detail) == (30, 30)
+    assert int(detail["failed_runs"]) == 2, "not once for every other query"
+    assert any("the engine failed to start again and again on box" in f["reason"] for f in detail["failures"])
+    harness.run("job", "retry", job_id, check=True)
+    detail = harness.wait_until_over(job_id)
+    assert (counts(detail), int(detail["failed_runs"])) == ((30, 30), 4)
