@@ -60,7 +60,7 @@ MAX_REASONS = 20
     show_default=True,
     help="Rows below it keep no domain.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the folds.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the folds.")
 @model_option
 @cache_option
 @format_option

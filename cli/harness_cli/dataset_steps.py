@@ -151,7 +151,7 @@ def clean(
     multiple=True,
     help="Strata; repeats. Default: domain and origin.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--cosine", type=FiniteRange(0.5, 1), default=0.999, show_default=True)
 @click.option(
     "--exact-only",

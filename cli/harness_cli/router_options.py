@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+LARGEST_SEED = 2**32 - 1
+"""Of the generators that scikit-learn and torch use."""
+MOST_RESAMPLES = 1_000_000
 ROUTER_NAMES = "knn:K, encoder[:FOLDER], bert[:FOLDER], decoder:FOLDER, decoder-binary:FOLDER"
 
 embedding_option = click.option(
@@ -23,7 +26,7 @@ threshold_option = click.option(
 
 def seed_option(of: str = "everything that is drawn at random") -> Callable[[F], F]:
     """Return `--seed`; `of` says what is drawn by it."""
-    whose = click.IntRange(min=0)
+    whose = click.IntRange(0, LARGEST_SEED)
     return click.option("--seed", type=whose, default=0, show_default=True, help=f"Of {of}.")
 
 
@@ -34,4 +37,4 @@ def train_share_option(what: str = "Queries to learn from.", default: float = 0.
 
 def resamples_option(default: int = 2_000) -> Callable[[F], F]:
     """Return `--resamples`, of the bootstrap."""
-    return click.option("--resamples", type=click.IntRange(min=100), default=default, show_default=True)
+    return click.option("--resamples", type=click.IntRange(100, MOST_RESAMPLES), default=default, show_default=True)
