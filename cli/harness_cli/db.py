@@ -24,16 +24,18 @@ def db() -> None:
 def migrate(database_url: str | None, state_dir: Path | None) -> None:
     """Create the schema or bring it up to date; `coordinator run` does the same at its start."""
     from harness_store.database import open_store
-    from harness_store.errors import StoreError
+    from harness_store.errors import OlderDatabaseError, StoreError
 
     url = own_database(database_url, state_dir)
-    before = None
     try:
         before_store = open_store(url, create=False)
         before = before_store.schema_version()
         before_store.close()
-    except StoreError as error:
-        before = f"unknown ({type(error).__name__})"
+    except OlderDatabaseError as error:
+        before = error.revision or "none"
+    except StoreError:
+        # Where there is something wrong, and not nothing, opening it below says what.
+        before = "none"
     with opened(database_url, state_dir, create=True) as store:
         click.echo(f"schema revision {store.schema_version()} (before: {before})")
 

@@ -22,6 +22,11 @@ class NewerDatabaseError(StoreError):
 class OlderDatabaseError(StoreError):
     """The database needs a migration, and the caller only reads."""
 
+    def __init__(self, message: str, revision: str | None = None) -> None:
+        """Say what is wrong, and remember the database's revision."""
+        super().__init__(message)
+        self.revision = revision
+
 
 class UnknownJobError(StoreError, LookupError):
     """No job has this id."""

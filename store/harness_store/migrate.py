@@ -86,7 +86,8 @@ def check_current(connection: Connection, shown_url: str) -> None:
     if current != head_revision():
         raise OlderDatabaseError(
             f"{shown_url} has schema revision {current} and this program reads {head_revision()};"
-            " start `harness coordinator run` on it once, which migrates it"
+            " `harness db migrate` brings it up to date, as `harness coordinator run` does",
+            current,
         )
 
 
