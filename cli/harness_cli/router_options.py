@@ -37,4 +37,6 @@ def train_share_option(what: str = "Queries to learn from.", default: float = 0.
 
 def resamples_option(default: int = 2_000) -> Callable[[F], F]:
     """Return `--resamples`, of the bootstrap."""
-    return click.option("--resamples", type=click.IntRange(100, MOST_RESAMPLES), default=default, show_default=True)
+    return click.option(
+        "--resamples", type=click.IntRange(100, MOST_RESAMPLES), default=default, show_default=True
+    )
