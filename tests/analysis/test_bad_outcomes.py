@@ -72,7 +72,7 @@ def refused(*words: str, code: int = 2) -> str:
         ((*EVALUATE, "--routers", "knn:0"), "k of at least 1"),
         ((*EVALUATE, "--routers", "decoder"), "write decoder:FOLDER"),
         ((*EVALUATE, "--routers", "bert:/nowhere"), "is no folder"),
-        ((*EVALUATE, "--routers", "mf-embedllm", "--learning-rate", "nan"), "between 0 and 1"),
+        ((*EVALUATE, "--routers", "mf-embedllm", "--learning-rate", "nan"), "is not a finite number"),
         ((*EVALUATE, "--models", "small"), "needs two models"),
         ((*EVALUATE, "--models", "gpt*"), "there is large, middle, small"),
         ((*EVALUATE, "--cost", "flops"), "known costs: params, latency, dollars, joules"),
