@@ -14,7 +14,7 @@ from harness_coordinator.recorded import read_samples
 
 from benchmarks.energy_rows import Row
 from benchmarks.gpu_bursts import SINGLE_S
-from benchmarks.gpu_sensor import Recording, caused_j, singles_measured
+from benchmarks.gpu_recording import Recording, caused_j, singles_measured
 
 H200 = Path(__file__).resolve().parent / "recordings" / "nvidia-h200"
 RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data" / "power"

@@ -10,7 +10,8 @@ import pytest
 from harness_coordinator.energy.measure import measure_source
 from harness_coordinator.energy.records import QueryColumns, SampleColumns, SourceEnergy, SourceTraits
 
-from benchmarks.gpu_sensor import Recording, caused_j, phase_mean_w, singles_measured
+from benchmarks.gpu_recording import Recording, caused_j, singles_measured
+from benchmarks.gpu_sensor import phase_mean_w
 
 pq = pytest.importorskip("pyarrow.parquet")
 RECORDINGS = Path(__file__).resolve().parents[3] / "benchmarks" / "recordings"
