@@ -11,13 +11,16 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from harness_analysis.outcomes.from_store import answers_in_store
 from harness_analysis.publishing.manifest import sha256_of
+from harness_analysis.reader import StoreReader
 from harness_cli.main import harness
 from harness_store import datasets, fleet, jobs
 from harness_store.database import Store, open_store
 from harness_store.dataset_tables import list_datasets
 from harness_store.datasets import NewDataset, QueryRow
 from harness_store.results import results_table
+from sqlalchemy import text
 
 from tests.store.worlds import NOW, new_job, register, run_to_its_end, sources
 
@@ -129,6 +132,21 @@ def test_outcomes_are_read_as_the_database_is(store: Store, tmp_path: Path) -> N
     ran = CliRunner().invoke(harness, [*routed, "measured", "--format", "json"])
     assert ran.exit_code == 0, ran.output
     assert len(json.loads(ran.stdout)) > 1
+
+
+def test_a_model_without_a_stated_size_has_the_one_that_was_counted(store: Store, tmp_path: Path) -> None:
+    (job_id, _) = two_jobs(store)
+    with store.begin() as c:
+        c.execute(text("UPDATE models SET params_b = NULL WHERE model_id = 'm0'"))
+        c.execute(text("UPDATE models SET params_b = 7 WHERE model_id = 'm1'"))
+        c.execute(text("UPDATE runs SET facts_json = :facts"), {"facts": '{"parameters": "134515008"}'})
+    ran = call(str(store.engine.url), "export", "bench", "-o", str(tmp_path / "bench"), "--job", job_id)
+    assert ran.exit_code == 0, ran.stderr
+    published = pq.read_table(tmp_path / "bench/outcomes.parquet").select(["model_id", "params_b"])
+    stored = answers_in_store(StoreReader(store), job_id).select(["model_id", "params_b"])
+    for table in (published, stored):
+        sizes = {row["model_id"]: row["params_b"] for row in table.to_pylist()}
+        assert sizes == {"m0": pytest.approx(0.134515008), "m1": 7.0}
 
 
 def test_the_card_never_means_over_measured_and_estimated(store: Store, tmp_path: Path) -> None:

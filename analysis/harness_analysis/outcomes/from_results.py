@@ -57,11 +57,12 @@ def _row(result: Mapping[str, Any], query: Mapping[str, Any], model: ModelFacts)
     kind = None
     if result["joules"] is not None:
         kind = "estimated" if result["energy_source"] == "estimated" else "measured"
+    counted = result["parameters"]
     row = {name: result[name] for name in _AS_THEY_ARE}
     row |= {
         "query": query["text"],
         "domain": query["domain"],
-        "params_b": model.params_b,
+        "params_b": counted / 1e9 if model.params_b is None and counted is not None else model.params_b,
         "price_per_mtok": model.price_per_mtok,
         "energy_kind": kind,
         "watts": result["watts_avg"],

@@ -12,7 +12,8 @@ from harness_analysis.outcomes.schema import CONVERSATION_NAMES, OUTCOMES_SCHEMA
 from harness_analysis.reader import StoreReader
 
 _ANSWERS = """
-SELECT v.dataset_id, v.query_id, q.text AS query, q.domain, v.model_id, mo.params_b, v.precision, v.hardware,
+SELECT v.dataset_id, v.query_id, q.text AS query, q.domain, v.model_id,
+  coalesce(mo.params_b, v.parameters / 1e9) AS params_b, v.precision, v.hardware,
   CASE WHEN v.joules IS NULL THEN NULL WHEN v.energy_source = 'estimated' THEN 'estimated' ELSE 'measured' END
     AS energy_kind,
   CAST(v.correct AS double precision) AS correct, v.joules, v.joules_low, v.joules_high, v.watts_avg AS watts,
