@@ -60,6 +60,9 @@ class Dispatcher:
             return
         decided, offers = await self._writes.run(self._decide)
         self.waiting = decided.waiting
+        for key in decided.hopeless:
+            # Another coordinator's agents may do it: then the queries' own attempts decide, as for any other failure.
+            self.failed_starts.forget(key)
         for lease, offer in offers:
             session = self._sessions.get(lease.agent_id)
             if session is None:
@@ -88,8 +91,10 @@ class Dispatcher:
             for s in sessions
         ]
         decided = plan(groups, views, now_ns / 1e9)
-        for key, reason in decided.hopeless.items():
-            _give_up(connection, key, reason, now_ns)
+        if decided.hopeless and not fleet.lives_besides(connection, [s.agent_id for s in sessions]):
+            for key, reason in decided.hopeless.items():
+                _give_up(connection, key, reason, now_ns)
+            decided = replace(decided, hopeless={})
         offers: list[tuple[Lease, fleet_pb2.LeaseOffer]] = []
         for lease in decided.leases:
             offer = self._grant(connection, lease, now_ns)

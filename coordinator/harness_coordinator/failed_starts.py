@@ -50,6 +50,11 @@ class FailedStarts:
         failures.run_ids.add(start.run_id)
         failures.reason = start.reason
 
+    def forget(self, key: GroupKey) -> None:
+        """Try every agent anew for a group."""
+        for place in [place for place in self._failures if place[0] == key]:
+            del self._failures[place]
+
     def forget_job(self, job_id: str) -> None:
         """Try every agent anew for a job: somebody asked for it."""
         for place in [place for place in self._failures if place[0][0] == job_id]:

@@ -176,12 +176,19 @@ def states(connection: Connection, agent_ids: Sequence[str]) -> dict[str, str]:
     return {row.agent_id: row.state for row in rows}
 
 
+def lives_besides(connection: Connection, agent_ids: Sequence[str]) -> bool:
+    """Return whether an agent is live that is none of these: one that is connected to another coordinator."""
+    known = set(agent_ids)
+    return any(row.agent_id not in known for row in connection.execute(_LIVE))
+
+
 def withheld(connection: Connection) -> dict[str, str]:
     """Return the state of every agent that an administrator keeps from work: `drained` or `removed`."""
     return {row.agent_id: row.state for row in connection.execute(_WITHHELD)}
 
 
 _STATES = select(Agent.agent_id, Agent.state).where(one_of(Agent.agent_id, "b_ids"))
+_LIVE = select(Agent.agent_id).where(is_any(Agent.state, ("live",)))
 _WITHHELD = select(Agent.agent_id, Agent.state).where(is_any(Agent.state, ("drained", "removed")))
 
 

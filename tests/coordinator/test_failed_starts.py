@@ -31,6 +31,11 @@ def test_a_start_a_new_process_and_a_retry_begin_anew() -> None:
     assert starts.reasons(KEY, {"a": "a2"}, 1) == {}
     starts.forget_job("job")
     assert starts.reasons(KEY, BOOTS, 1) == {}
+    starts.note(failed("r4"))
+    starts.note(Start(("job", "n", 0), "a", "a1", "r5", "why"))
+    starts.forget(KEY)
+    assert starts.reasons(KEY, BOOTS, 1) == {}
+    assert starts.reasons(("job", "n", 0), BOOTS, 1) == {"a": "why"}
 
 
 def test_what_is_remembered_is_bounded() -> None:

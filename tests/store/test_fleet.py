@@ -37,6 +37,17 @@ def test_a_silent_agent_is_lost_and_its_next_heartbeat_brings_it_back(store: Sto
         assert _state(c) == "live"
 
 
+def test_agents_of_another_coordinator_are_seen_while_they_live(store: Store) -> None:
+    with store.begin() as c:
+        register(c)
+        assert not fleet.lives_besides(c, ["a1"])
+        register(c, "a2")
+        assert fleet.lives_besides(c, ["a1"])
+        assert not fleet.lives_besides(c, ["a1", "a2"])
+        fleet.mark_lost(c, older_than_ns=NOW + 10 * S)
+        assert not fleet.lives_besides(c, ["a1"])
+
+
 def test_a_late_heartbeat_never_revives_a_removed_agent(store: Store) -> None:
     with store.begin() as c:
         register(c)

@@ -104,8 +104,8 @@ def seen_curve(
         activity: load on the clock of the stamps.
         readings: updates of the sensor.
         fit: the load fitted to them.
-        told_s: from when to when the activity is all that the device did; how far the power is from the model is
-            judged there.
+        told_s: from when to when the activity is all that the device did. How far the power is from the model is
+            judged there, for there; outside it is judged by all readings, and the hard envelope holds inside a window.
     """
     model = replace(fit.model, lag_s=0.0)
     centre = readings.t_s + fit.model.lag_s - fit.window_s / 2
@@ -124,6 +124,10 @@ def seen_curve(
     missed_w = missed_w - _moving_mean(missed_w, DRIFT_READINGS)
     first, last = np.searchsorted(readings.t_s, told_s)
     error_w, lasting_s = _level_error(activity, centre[first:last], missed_w[first:last], fit.window_s)
+    outside_w, outside_s = _level_error(activity, centre, missed_w, fit.window_s)
+    told = (readings.t_s[:-1] >= told_s[0]) & (readings.t_s[1:] <= told_s[1])
+    each_w = np.where(told, error_w, max(error_w, outside_w))
+    each_s = np.where(told, lasting_s, max(lasting_s, outside_s))
     length = np.diff(centre)
     covered = readings.covered
     edges = replace(
@@ -133,14 +137,11 @@ def seen_curve(
         slack_s=np.zeros(len(centre)),
         covered=covered,
         known=covered,
-        spread_j=NORMAL_99
-        * error_w
-        * length
-        * np.sqrt(np.maximum(lasting_s / np.maximum(length, 1e-9), 1.0)),
+        spread_j=NORMAL_99 * each_w * length * np.sqrt(np.maximum(each_s / np.maximum(length, 1e-9), 1.0)),
         spread_lasts_s=0.0,
     )
     rate = error_w**2 * lasting_s
-    clock = Spread(knots, rate * (knots - knots[0]), rate * (centre - knots[0]), NORMAL_99)
+    clock = Spread(knots, rate * (knots - knots[0]), rate * (centre - knots[0]), NORMAL_99, told=told)
     return replace(linear, knot_s=knots, knot_j=knot_j, edges=edges, spread=clock)
 
 
