@@ -210,6 +210,9 @@ class Session:
             if self._heartbeat_due:
                 self._heartbeat_due = False
                 await _write(call, self._heartbeat())
+            # In this order: what was said before a wish is durable by then, and so it is among what is read.
+            wishes = dict(self._to_request)
+            is_settled = self._outbox.spool.is_settled(LaneName.CONTROL)
             records = await asyncio.to_thread(reader.read)
             if self._bundles_messages and len(records) > 1:
                 await _write(call, bundle([record.payload for record in records]))
@@ -219,8 +222,8 @@ class Session:
             if records:
                 continue
             # Only now: the end of one run, and what an earlier process had to tell, come before the wish for another.
-            for run_id, tasks in tuple(self._to_request.items()):
-                if not run_id and not self._outbox.spool.is_settled(LaneName.CONTROL):
+            for run_id, tasks in wishes.items():
+                if (not run_id and not is_settled) or self._to_request.get(run_id) != tasks:
                     continue
                 del self._to_request[run_id]
                 request = fleet_pb2.WorkRequest(run_id=run_id, tasks=tasks)

@@ -134,11 +134,16 @@ class JobsService(jobs_pb2_grpc.JobsServicer):
         self, request: jobs_pb2.JobRequest, context: grpc.aio.ServicerContext
     ) -> jobs_pb2.JobDetail:
         """Make a job's failed tasks ready again."""
+
+        def retry(connection: Any) -> None:
+            # Forgotten first: no round between the two may give the job up again for what was.
+            self._dispatcher.failed_starts.forget_job(request.job_id)
+            jobs.retry_job(connection, request.job_id, now_ns=time.time_ns())
+
         try:
-            await self._writes.run(lambda c: jobs.retry_job(c, request.job_id, now_ns=time.time_ns()))
+            await self._writes.run(retry)
         except UnknownJobError as error:
             return await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-        self._dispatcher.failed_starts.forget_job(request.job_id)
         self._dispatcher.wake()
         return await self.GetJob(request, context)
 
