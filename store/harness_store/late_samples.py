@@ -27,7 +27,7 @@ def reopen_where_samples_arrived(connection: Connection, *, now_ns: int, quiet_n
     """
     reopened: list[str] = []
     incomplete = select(
-        Run.run_id, Run.agent_id, Run.clock_id, Run.start_ns, Run.end_ns, Run.source_ids_json,
+        Run.run_id, Run.agent_id, Run.boot_id, Run.clock_id, Run.start_ns, Run.end_ns, Run.source_ids_json,
         Run.host_source_ids_json, Run.over_realtime_ns,
     ).where(Run.energy_state.in_(COMPUTED), Run.energy_reason.is_not(None), Run.start_ns.is_not(None))  # fmt: skip
     for run in connection.execute(incomplete).all():
@@ -45,6 +45,9 @@ def reopen_where_samples_arrived(connection: Connection, *, now_ns: int, quiet_n
         )
         if run.end_ns is not None:
             arrived = arrived.where(SampleSegment.start_ns <= run.end_ns)
+        else:
+            # Its agent was killed: the run ends with that process, and what the next one samples is none of it.
+            arrived = arrived.where(SampleSegment.boot_id == run.boot_id)
         newest_ns = connection.execute(arrived).scalar()
         if newest_ns is not None and newest_ns < now_ns - quiet_ns:
             connection.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,22 @@ def test_samples_that_come_late_lead_to_one_recomputation(store: Store) -> None:
         measurements.replace_run_energy(connection, made, now_ns=NOW + 71 * S)
         assert made.reason == ""
         assert reopen_where_samples_arrived(connection, now_ns=NOW + 200 * S, quiet_ns=5 * S) == []
+
+
+def test_samples_of_the_next_process_are_none_of_a_run_whose_agent_was_killed(store: Store) -> None:
+    with store.begin() as connection:
+        _, run_id = world(connection)
+        connection.execute(text("update runs set end_ns = null, state = 'lost'"))
+        segments.append_blocks(connection, blocks(12, 33, 1), now_ns=NOW)
+        measurements.replace_run_energy(
+            connection, compute_run_energy(connection, run_id, final=True), now_ns=NOW + S
+        )
+        assert "covers" in (runs.get_run(connection, run_id).energy_reason or "")
+        after = [replace(block, boot_id="b2") for block in blocks(40, 50, 1)]
+        segments.append_blocks(connection, after, now_ns=NOW + 60 * S)
+        assert reopen_where_samples_arrived(connection, now_ns=NOW + 70 * S, quiet_ns=5 * S) == []
+        segments.append_blocks(connection, blocks(33, 34, 22), now_ns=NOW + 80 * S)
+        assert reopen_where_samples_arrived(connection, now_ns=NOW + 90 * S, quiet_ns=5 * S) == [run_id]
 
 
 def test_recomputing_twice_leaves_the_same_rows(store: Store) -> None:
