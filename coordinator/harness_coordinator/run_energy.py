@@ -35,6 +35,8 @@ SHARED_DEVICE = "shared_device"
 
 MARGIN_NS = 3_000_000_000
 """Samples around the run that make its edges sharp: three periods of a 1 s sensor."""
+MEMORY_HOLDS_NS = 1_000_000_000
+"""How long before its first and after its last reading the host's memory is taken to have been the same."""
 
 SHORTEST_MARGIN_AFTER_S = 0.2
 
@@ -225,7 +227,11 @@ def _add_host_memory(
     columns: QueryColumns,
     window: tuple[int, int],
 ) -> None:
-    """Add the memory that was in use on the host while each query ran."""
+    """Add the memory that was in use on the host while each query ran.
+
+    It is polled twice a second, and only while the engine is there: a query before the first reading, or after the
+    last, has the value of that one.
+    """
     samples = segments.read_columns(
         connection,
         agent_id=run.agent_id,
@@ -236,8 +242,14 @@ def _add_host_memory(
     )
     if "memory_used_bytes" not in samples:
         return
-    t_ns = np.asarray(samples["t_ns"], np.int64)
-    memory = _stats(samples, t_ns, "memory_used_bytes", columns.start_ns, columns.end_ns, MB)
+    used = np.asarray(samples["memory_used_bytes"], np.float64)
+    known = np.flatnonzero(np.isfinite(used))
+    if not known.size:
+        return
+    t_ns = np.pad(np.asarray(samples["t_ns"], np.int64)[known], 1, mode="edge")
+    t_ns[0], t_ns[-1] = t_ns[0] - MEMORY_HOLDS_NS, t_ns[-1] + MEMORY_HOLDS_NS
+    held = {"memory_used_bytes": np.pad(used[known], 1, mode="edge")}
+    memory = _stats(held, t_ns, "memory_used_bytes", columns.start_ns, columns.end_ns, MB)
     for i, query in enumerate(queries):
         if query.counted and not query.warmup:
             rows.host.append(

@@ -83,7 +83,7 @@ def insert_job(connection: Connection, job: NewJob, rows: Iterable[QueryRow] = (
         return InsertedJob(there, _count_tasks(connection, there), is_new=False)
     dataset = _dataset(connection, job, rows)
     query_count = min(dataset.row_count, job.dataset_limit or dataset.row_count)
-    job_id = new_job_id(job.submitted_realtime_ns)
+    job_id = _free_job_id(connection, job.submitted_realtime_ns)
     spec = json.loads(job.spec_json)
     evaluation = dict(spec.get("evaluation") or {})
     method = evaluation.pop("method", "none")
@@ -118,6 +118,14 @@ def new_job_id(now_ns: int) -> str:
     ticks = now_ns // 1_000_000 - _EPOCH_MS
     head = "".join(_ALPHABET[(ticks >> shift) & 31] for shift in range(35, -1, -5))
     return head + "".join(secrets.choice(_ALPHABET) for _ in range(3))
+
+
+def _free_job_id(connection: Connection, now_ns: int) -> str:
+    """Return an id that no job has: what is submitted within one millisecond may meet by chance."""
+    while True:
+        job_id = new_job_id(now_ns)
+        if connection.execute(select(Job.job_id).where(Job.job_id == job_id)).first() is None:
+            return job_id
 
 
 def _dataset(connection: Connection, job: NewJob, rows: Iterable[QueryRow]) -> DatasetRow:

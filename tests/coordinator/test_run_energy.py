@@ -146,6 +146,26 @@ def test_samples_of_the_next_process_are_none_of_a_run_whose_agent_was_killed(st
         assert reopen_where_samples_arrived(connection, now_ns=NOW + 90 * S, quiet_ns=5 * S) == [run_id]
 
 
+def test_host_memory_is_told_also_of_queries_before_its_first_and_after_its_last_reading(
+    store: Store,
+) -> None:
+    """It is polled twice a second while the engine is there; the queries end at 20.5, 21.5, 22.5 and 23.5 s."""
+    with store.begin() as connection:
+        _, run_id = world(connection)
+        used = {15.0: np.nan, 21.2: 3e9, 21.7: 4e9, 21.9: 5e9, 26.0: np.nan}
+        columns = {
+            "t_ns": (np.array(list(used)) * 1e9).astype(np.int64),
+            "memory_used_bytes": np.array(list(used.values())),
+        }
+        memory = segments.NewBlock("a1", "b1", "host:memory", "c1", 1, columns)
+        segments.append_blocks(connection, [*blocks(8, 33, 1), memory])
+        made = compute_run_energy(connection, run_id, final=True)
+    told = {host.task_id: host.cpu_memory_mb_max for host in made.host}
+    first, second, third, last = (told[query.task_id] for query in made.queries)
+    # The first and the third have the nearest reading; of the last nothing is known that is near enough.
+    assert (first, second, third, last) == (3000, 3000, 5000, None)
+
+
 def test_recomputing_twice_leaves_the_same_rows(store: Store) -> None:
     with store.begin() as connection:
         job_id, _ = world(connection)

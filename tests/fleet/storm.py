@@ -193,15 +193,23 @@ def assert_whole(storm: Storm, job_id: str, tasks: int) -> None:
     )
     assert len(counted) == tasks
     assert {n for _, n in counted} == {1}, "a task without exactly one counted result"
-    rows = storm.fleet.results_with_joules(job_id)
+    rows, totals = rows_and_totals(storm, job_id)
     assert len(rows) == tasks
     assert not [r for r in rows if r["error"]]
-    totals = storm.fleet.job(job_id)["totals"]
     attributed = sum(t["attributed_joules"] for t in totals)
     unattributed = sum(t["unattributed_joules"] for t in totals)
     assert math.isclose(attributed + unattributed, sum(t["device_joules"] for t in totals), rel_tol=1e-9)
     assert math.isclose(sum(r["joules"] for r in rows), attributed, rel_tol=1e-9)
     assert_samples_whole(storm.sql)
+
+
+def rows_and_totals(storm: Storm, job_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the joules of queries and of devices from one moment: a spool that is replayed changes both."""
+    while True:
+        before = storm.fleet.job(job_id)["totals"]
+        rows = storm.fleet.results_with_joules(job_id)
+        if storm.fleet.job(job_id)["totals"] == before:
+            return rows, before
 
 
 def assert_samples_whole(sql: Callable[..., list[tuple[Any, ...]]]) -> None:
