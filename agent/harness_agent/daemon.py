@@ -116,6 +116,7 @@ class _Agent:
             on_gone=self._on_gone,
             on_hang=self._on_hang,
             on_answer=self._on_answer,
+            is_idle=self._outbox.is_idle,
         )
         work = Work(
             RunSurroundings(

@@ -49,6 +49,10 @@ class Outbox:
         self._runs: set[str] = set()
         self._run_over_s = -HURRY_S
 
+    def is_idle(self) -> bool:
+        """Whether no run is on, and none was a moment ago: what comes just after its end still sharpens its joules."""
+        return not self._runs and time.monotonic() - self._run_over_s > 2 * HURRY_S
+
     @property
     def samples_every_s(self) -> float:
         """How long samples may be gathered now before they are sent together."""

@@ -53,17 +53,29 @@ class Group:
     members: list[Polled]
     dither: float
     """Where in its interval the next poll falls, 0 to 1."""
+    idle_slots: int = 1
+    """Slots from one poll to the next while nothing is measured."""
     slot_ns: int = 0
     due_ns: int = 0
+
+    @property
+    def kind(self) -> tuple[int, int]:
+        """What sources that are polled together have in common."""
+        return self.interval_ns, self.idle_slots
 
     def begin(self, now_ns: int) -> None:
         """Let the first interval begin now."""
         self.slot_ns = now_ns
         self.due_ns = now_ns + self._dither_ns()
 
-    def schedule_next(self, now_ns: int) -> None:
+    def hasten(self, now_ns: int) -> None:
+        """Let a new interval begin now where the next poll is slots away."""
+        if self.slot_ns > now_ns + self.interval_ns:
+            self.begin(now_ns)
+
+    def schedule_next(self, now_ns: int, *, idle: bool = False) -> None:
         """Choose the time of the next poll; slots that passed meanwhile are counted as skipped."""
-        self.slot_ns += self.interval_ns
+        self.slot_ns += self.interval_ns * (self.idle_slots if idle else 1)
         late_ns = now_ns - self.slot_ns
         if late_ns > self.interval_ns:
             # After a suspend or a stall the missed slots are gone: polling them in a burst tells nothing.
@@ -103,14 +115,14 @@ class Poller:
                 group.members.remove(polled)
                 if group.members:
                     others.groups.append(group)
-                self.groups = [Group(group.interval_ns, [polled], group.dither)]
+                self.groups = [Group(group.interval_ns, [polled], group.dither, group.idle_slots)]
                 break
         return others
 
     def take_back(self, groups: Sequence[Group]) -> None:
         """Poll these groups' sources too from now on."""
         for group in groups:
-            own = next((known for known in self.groups if known.interval_ns == group.interval_ns), None)
+            own = next((known for known in self.groups if known.kind == group.kind), None)
             if own is None:
                 self.groups.append(group)
             else:

@@ -102,6 +102,26 @@ def test_each_source_keeps_its_own_rate() -> None:
     assert len(slow.polled_ns) == pytest.approx(120, abs=2)
 
 
+def test_an_idle_source_is_polled_slowly_and_at_its_full_rate_as_soon_as_something_is_measured() -> None:
+    clock = SimulatedClock(60)
+    counter, frames = PlayedSource(clock, name="counter"), PlayedSource(clock, name="frames")
+    frames.info = replace(frames.info, energy_source="frame")
+    measured_ns = (20_130_000_000, 40_000_000_000)
+
+    def is_idle() -> bool:
+        return not measured_ns[0] <= clock.t_ns < measured_ns[1]
+
+    _run([counter, frames], clock, hz=25.0, is_idle=is_idle)
+    polled_ns = np.array(counter.polled_ns)
+    before, during, after = np.split(polled_ns, np.searchsorted(polled_ns, measured_ns))
+    assert [len(before), len(after)] == pytest.approx([100, 100], abs=3)
+    assert len(during) == pytest.approx(497, abs=3)
+    # The next slow poll may have been due 0.2 s later.
+    assert during[0] - measured_ns[0] < 100_000_000
+    assert np.diff(during).max() < 0.04 * 1.62 * 1e9
+    assert len(frames.polled_ns) == pytest.approx(1500, abs=3)
+
+
 def test_columns_that_a_source_does_not_have_are_left_out() -> None:
     block = to_block("a", [Reading(1, 0, power_w=5.0), Reading(2, 1, power_w=NAN, throttle_bits=4)])
     assert set(block.columns) == {"t_ns", "half_width_ns", "power_w", "throttle_bits"}

@@ -61,10 +61,21 @@ def lock_ticks(before_s: Float64, seen_s: Float64) -> Lock:
         before_s: n times of the last poll that still saw the old value, s.
         seen_s: n times of the first poll that saw the new one, s.
     """
-    count = len(seen_s)
-    t_s, slack_s, period = np.full(count, NAN), np.full(count, NAN), np.full(count, NAN)
     middle = (before_s + seen_s) / 2
     first_guess = _typical_step(middle)
+    # Polls a whole period apart do not tell which tick it was: such a change would only be miscounted.
+    sharp = seen_s - before_s < first_guess
+    if sharp.all() or not sharp.any():
+        return _lock(before_s, seen_s, first_guess)
+    found = _lock(before_s[sharp], seen_s[sharp], first_guess)
+    t_s, slack_s, period = (np.full(len(seen_s), NAN) for _ in range(3))
+    t_s[sharp], slack_s[sharp], period[sharp] = found.t_s, found.slack_s, found.block_period_s
+    return Lock(t_s, slack_s, np.isfinite(t_s), period, found.period_s)
+
+
+def _lock(before_s: Float64, seen_s: Float64, first_guess: float) -> Lock:
+    count = len(seen_s)
+    t_s, slack_s, period = (np.full(count, NAN) for _ in range(3))
     if count < FEWEST_CHANGES or not first_guess > 1.2 * float(np.median(seen_s - before_s)):
         return Lock(t_s, slack_s, np.zeros(count, bool), period, NAN)
     todo = np.arange(count)

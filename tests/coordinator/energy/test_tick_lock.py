@@ -44,6 +44,22 @@ def test_ticks_that_went_unseen_do_not_break_the_count(rng: np.random.Generator)
     assert lock.period_s == pytest.approx(0.1, rel=1e-4)
 
 
+def test_polls_too_slow_to_tell_ticks_apart_do_not_spoil_the_others(rng: np.random.Generator) -> None:
+    """An idle agent polls five times a second; of a run's samples the first three seconds are such."""
+    ticks_s = 0.0371 + np.arange(300) * 0.1
+    polls_s = dithered_polls(rng, 30.0, 0.04)
+    polls_s = np.concatenate([dithered_polls(rng, 3.0, 0.2), polls_s[polls_s > 3.0]])
+    changed = np.flatnonzero(np.diff(np.searchsorted(ticks_s, polls_s)))
+    before, seen = polls_s[changed], polls_s[changed + 1]
+    lock = lock_ticks(before, seen)
+    assert lock.locked[seen > 3.1].all()
+    assert lock.period_s == pytest.approx(0.1, rel=1e-4)
+    placed = lock.t_s[lock.locked]
+    nearest = ticks_s[0] + np.rint((placed - ticks_s[0]) / 0.1) * 0.1
+    assert (np.abs(placed - nearest) <= lock.slack_s[lock.locked]).all()
+    assert np.abs(placed - nearest).max() < 0.004
+
+
 def test_a_drifting_sensor_is_followed(rng: np.random.Generator) -> None:
     step = 0.1 * (1 + 2e-4 * np.sin(np.arange(5000) / 400))
     ticks_s = np.cumsum(step)
