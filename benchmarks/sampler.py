@@ -41,6 +41,7 @@ sampler.start()
 print("running", flush=True)
 sys.stdin.read()
 """
+_OURS_IDLE = _OURS.replace("20.0)", "20.0, is_idle=lambda: True)")
 _ZEUS = """
 import sys
 from zeus.monitor import PowerMonitor
@@ -112,6 +113,7 @@ def main() -> None:
         path = Path(folder)
         rows = [
             ["8 GPUs at 20 Hz, CPU of one core", *cost(sys.executable, _OURS, told.seconds, path), "<= 1 %"],
+            ["- while no run is on", *cost(sys.executable, _OURS_IDLE, told.seconds, path), "-"],
             ["- zeus PowerMonitor, same", *peer(told.peers, _ZEUS, told.seconds, path), "-"],
             ["- codecarbon at 0.05 s, same", *peer(told.peers, _CODECARBON, told.seconds, path), "-"],
             ["1 GPU at 1 kHz", *punctuality(told.seconds, path), "p99 < 1 ms"],
