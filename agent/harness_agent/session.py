@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,14 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 WELCOME_TIMEOUT_S = 15.0
 HEARTBEAT_JITTER = 0.1
 """Agents that were started together do not beat together for long."""
+FIRST_BEATS = 4
+"""Of a session come in time whatever the agent does: the clock's offset is found by them."""
+IDLE_BEATS = 2
+"""An agent that holds nothing beats at every second time: it has no lease that could run out."""
 SILENT_HEARTBEATS = 3
 """Each heartbeat is answered; after three without a word the connection is taken for half-open."""
+LONGEST_UNANSWERED_S = 10.0
+"""Samples are gathered for so long where the last message of them is not acknowledged yet."""
 LEAST_SILENCE_S = 5.0
 SAMPLES_STALLED_S = 60.0
 """Batches sent and not acknowledged for so long are sent again on a new stream."""
@@ -71,6 +78,9 @@ class Session:
         self._wake_control = asyncio.Event()
         self._wake_samples = asyncio.Event()
         self._heartbeat_due = False
+        self._is_busy = True
+        """Whether the last look found anything held; until the first one it is taken to be so."""
+        self._awaits_sample_ack = False
         self._goodbye = ""
         self._said_goodbye = asyncio.Event()
         self._coordinator_id = ""
@@ -133,7 +143,7 @@ class Session:
             on_welcome(welcome)
             heartbeat_s = welcome.heartbeat_s or 5.0
             await _first_to_end(
-                self._receive(call, max(SILENT_HEARTBEATS * heartbeat_s, LEAST_SILENCE_S)),
+                self._receive(call, heartbeat_s),
                 self._send(call),
                 self._tick(heartbeat_s),
                 self._push_samples(),
@@ -155,8 +165,10 @@ class Session:
             raise SessionEndedError("its first message was no welcome")
         return first.welcome
 
-    async def _receive(self, call: Any, silence_s: float) -> None:
+    async def _receive(self, call: Any, heartbeat_s: float) -> None:
         while True:
+            beat_s = heartbeat_s * (1 if self._is_busy else IDLE_BEATS)
+            silence_s = max(SILENT_HEARTBEATS * beat_s, LEAST_SILENCE_S)
             try:
                 message = await asyncio.wait_for(call.read(), silence_s)
             except TimeoutError:
@@ -197,9 +209,14 @@ class Session:
         # Other kinds are of a newer coordinator and may be skipped.
 
     async def _tick(self, heartbeat_s: float) -> None:
-        while True:
-            self._heartbeat_due = True
-            self._wake_control.set()
+        for number in itertools.count():
+            told = self._handler.heartbeat()
+            is_busy = bool(told.held or told.watermarks)
+            # The first after the work tells that it is over.
+            if is_busy or self._is_busy or number < FIRST_BEATS or number % IDLE_BEATS == 0:
+                self._heartbeat_due = True
+                self._wake_control.set()
+            self._is_busy = is_busy
             jitter = random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)  # noqa: S311 - no secret
             await asyncio.sleep(heartbeat_s * jitter)
 
@@ -251,6 +268,7 @@ class Session:
             self._wake_samples.clear()
             records = await asyncio.to_thread(reader.read)
             if self._joins_samples and records:
+                self._awaits_sample_ack = True
                 await _write(
                     call,
                     await asyncio.to_thread(
@@ -270,9 +288,16 @@ class Session:
                 return
 
     async def _gather_samples(self) -> None:
-        """Let samples come together for as long as nobody waits for them."""
+        """Let samples come together while nobody waits for them, or while the coordinator is busy with the last ones.
+
+        So a coordinator that has too much to do gets fewer and larger messages, which cost it less.
+        """
         sent_s = time.monotonic()
-        while not self._hurries and (left_s := sent_s + self._outbox.samples_every_s - time.monotonic()) > 0:
+        while not self._hurries:
+            gather_s = LONGEST_UNANSWERED_S if self._awaits_sample_ack else 0.0
+            left_s = sent_s + max(gather_s, self._outbox.samples_every_s) - time.monotonic()
+            if left_s <= 0:
+                return
             self._wake_samples.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake_samples.wait(), left_s)
@@ -286,6 +311,8 @@ class Session:
             self._last_sample_ack_s = time.monotonic()
             for each in ack.acks or (ack,):
                 self._outbox.acknowledge_samples(each.boot_id, each.source_id, each.seq)
+            self._awaits_sample_ack = False
+            self._wake_samples.set()
 
     def _heartbeat(self) -> bytes:
         beat = self._handler.heartbeat()

@@ -58,6 +58,10 @@ class Dispatcher:
             if not sessions:
                 self.waiting = {}
             return
+        # A fleet that only waits for a job asks for nothing of the writer.
+        if not any(s.wants_tasks for s in sessions) and not await asyncio.to_thread(self._is_anything_ready):
+            self.waiting = {}
+            return
         decided, offers = await self._writes.run(self._decide)
         self.waiting = decided.waiting
         for key in decided.hopeless:
@@ -76,6 +80,10 @@ class Dispatcher:
             session = self._sessions.get(end.agent_id)
             if session is not None and session.wants_tasks.pop(end.run_id, None) is not None:
                 session.send(no_work=fleet_pb2.NoWork(run_id=end.run_id))
+
+    def _is_anything_ready(self) -> bool:
+        with self._store.read() as connection:
+            return bool(leases.ready_groups(connection, time.time_ns()))
 
     def _decide(self, connection: Connection) -> tuple[Plan, list[tuple[Lease, fleet_pb2.LeaseOffer]]]:
         now_ns = time.time_ns()

@@ -43,7 +43,7 @@ class Housekeeper:
     async def round(self) -> None:
         """Do everything that is due once."""
         await self._tell_agents()
-        changed = await self._writes.run(self._expire)
+        changed = await self._writes.run(self._expire, patient=True)
         if changed:
             self._runs_over.set()
             self._dispatcher.wake()
@@ -51,7 +51,7 @@ class Housekeeper:
     async def _tell_agents(self) -> None:
         """Let sessions know what an administrator decided of their agents, in this process or in another."""
         sessions = self._sessions.all()
-        states = await self._writes.run(fleet.withheld) if sessions else {}
+        states = await self._writes.run(fleet.withheld, patient=True) if sessions else {}
         for session in sessions:
             state = states.get(session.agent_id)
             if state == "removed":

@@ -58,7 +58,8 @@ class Measurer:
     async def round(self) -> None:
         """Measure every run that is ready for it."""
         await self._writes.run(
-            lambda c: reopen_where_samples_arrived(c, now_ns=time.time_ns(), quiet_ns=LATE_SAMPLES_QUIET_NS)
+            lambda c: reopen_where_samples_arrived(c, now_ns=time.time_ns(), quiet_ns=LATE_SAMPLES_QUIET_NS),
+            patient=True,
         )
         for run_id in await asyncio.to_thread(self._ready):
             rows = await asyncio.to_thread(self._compute, run_id)

@@ -22,7 +22,7 @@ MAX_GROUP = 512
 MAX_WAITING = 20_000
 """Operations in the queue; beyond it callers wait, which slows their agents down instead of filling memory."""
 
-PATIENCE_S = 0.1
+PATIENCE_S = 0.25
 """How long what nobody waits for is gathered: each transaction costs a millisecond or two, whatever it holds."""
 
 CROWD = 64
@@ -56,6 +56,16 @@ class _Part:
         return self.function(connection, list(self.items))
 
 
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """An operation that waits for company."""
+
+    operation: Callable[[Any], Any]
+
+    def __call__(self, connection: Any) -> Any:
+        return self.operation(connection)
+
+
 @dataclass(slots=True)
 class _Unit:
     """What is called once: an operation, or the parts of one function together."""
@@ -76,20 +86,24 @@ class WriteQueue:
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, operation: Callable[[Any], T]) -> T:
+    async def run(self, operation: Callable[[Any], T], *, patient: bool = False) -> T:
         """Run `operation(connection)` and return its result once it is committed.
+
+        Args:
+            operation: what to do.
+            patient: let it wait for others, so that it costs no transaction of its own.
 
         Raises:
             Exception: what the operation or the commit raised; nothing of it is stored then.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        item = (operation, future)
+        item = (_Patient(operation) if patient else operation, future)
         try:
             self._queue.put_nowait(item)
         except queue.Full:
             await loop.run_in_executor(None, self._queue.put, item)
-        if not _is_patient(operation):
+        if not _is_patient(item[0]):
             self._hurry.set()
         return await future
 
@@ -193,7 +207,7 @@ def _resolve(answers: Sequence[_Answer]) -> None:
 
 
 def _is_patient(operation: Callable[[Any], Any]) -> bool:
-    return isinstance(operation, _Part) and operation.patient
+    return isinstance(operation, _Patient) or (isinstance(operation, _Part) and operation.patient)
 
 
 def _units(group: Sequence[_Operation]) -> list[_Unit]:
