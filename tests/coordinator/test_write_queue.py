@@ -141,9 +141,11 @@ def test_patient_callers_share_a_transaction_and_who_is_in_a_hurry_takes_them_al
             for value in range(5):
                 tasks.create_task(queue.run_together(insert_all, [value], patient=True))
                 await asyncio.sleep(0.001)
+            tasks.create_task(queue.run(insert(6), patient=True))
+            await asyncio.sleep(0.001)
             tasks.create_task(queue.run(insert(5)))
 
     asyncio.run(asyncio.wait_for(one_after_another(), 20.0))
     queue.close()
-    assert database.rows() == [0, 1, 2, 3, 4, 5]
+    assert database.rows() == [0, 1, 2, 3, 4, 5, 6]
     assert database.transactions <= 2, "the hurry may come between the queue's two looks"
