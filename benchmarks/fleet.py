@@ -61,10 +61,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--agents", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     pace = parser.add_mutually_exclusive_group()
     pace.add_argument(
-        "--every", type=int, default=10, help="seconds in a message: 10 from idle agents, 1 during runs"
+        "--every", type=int, default=20, help="seconds in a message: 20 from idle agents, 1 during runs"
     )
     pace.add_argument(
         "--all-running", action="store_const", const=1, dest="every", help="the same as --every 1"

@@ -116,7 +116,7 @@ class _Agent:
             on_gone=self._on_gone,
             on_hang=self._on_hang,
             on_answer=self._on_answer,
-            is_idle=self._outbox.is_idle,
+            is_idle=self._is_idle,
         )
         work = Work(
             RunSurroundings(
@@ -204,6 +204,9 @@ class _Agent:
             f" {full or 'the spool was over its bound, or its disk was full'}",
         )
         self._dropped_told, self._dropped_told_s = dropped, now_s
+
+    def _is_idle(self) -> bool:
+        return self._work is None or self._work.is_idle()
 
     def _on_gone(self, source_id: str, reason: str) -> None:
         self._gone.add(source_id)

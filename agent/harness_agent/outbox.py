@@ -19,7 +19,7 @@ _COLUMNS = (
 _LARGEST_UINT32 = 2**32 - 1
 SAMPLES_EVERY_S = 1.0
 """Between two messages of samples while a run is on: its joules so far are told every two seconds."""
-IDLE_SAMPLES_EVERY_S = 10.0
+IDLE_SAMPLES_EVERY_S = 20.0
 """The same while none is: nobody waits, and a message costs the coordinator as much as a thousand samples."""
 HURRY_S = 3.0
 """After the end of a run nothing is held back for so long: its joules wait for the samples that cover it."""
@@ -48,10 +48,6 @@ class Outbox:
         self._results: dict[int, SentResult] = {}
         self._runs: set[str] = set()
         self._run_over_s = -HURRY_S
-
-    def is_idle(self) -> bool:
-        """Whether no run is on, and none was a moment ago: what comes just after its end still sharpens its joules."""
-        return not self._runs and time.monotonic() - self._run_over_s > 2 * HURRY_S
 
     @property
     def samples_every_s(self) -> float:

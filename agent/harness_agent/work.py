@@ -14,6 +14,11 @@ from harness_agent.run_reports import task_update
 
 FIRST_REQUEST_TASKS = 64
 """Asked for before the job's concurrency is known; the coordinator gives what fits."""
+STILL_MEASURED_S = 6.0
+"""After a run's end the sensors are polled at their full rate for so long: what comes then sharpens its last edge."""
+SENSORS_SETTLE_S = 0.5
+"""Before a run that follows idle time: its first edge is sharp where the full rate saw the sensors' ticks before it.
+Sensors that are slowed while idle tick at least four times a second."""
 _log = logging.getLogger(__name__)
 
 Request = Callable[[str, int], None]
@@ -31,6 +36,11 @@ class Work:
         self._is_requested: Callable[[str], bool] = lambda _: False
         self._draining = ""
         self._stopping = ""
+        self._over_s = -STILL_MEASURED_S
+
+    def is_idle(self) -> bool:
+        """Whether no run is on and none was a moment ago; callable from any thread."""
+        return self._run is None and time.monotonic() - self._over_s > STILL_MEASURED_S
 
     def connect(
         self, request: Request, answered: Callable[[str], None], is_requested: Callable[[str], bool]
@@ -62,8 +72,9 @@ class Work:
         if not offer.tasks:
             self.ask_for_new_run()
             return
+        settle_s = SENSORS_SETTLE_S if self.is_idle() and offer.settings.energy != "off" else 0.0
         self._run = Run(offer, self._around, self._low)
-        self._task = asyncio.create_task(self._execute(self._run))
+        self._task = asyncio.create_task(self._execute(self._run, settle_s))
 
     def no_work(self, run_id: str) -> None:
         """End a run once its tasks are done."""
@@ -127,14 +138,16 @@ class Work:
         if not self._is_requested(run.run_id) and not self._draining:
             self._request(run.run_id, run.queue.room())
 
-    async def _execute(self, run: Run) -> None:
+    async def _execute(self, run: Run, settle_s: float) -> None:
         _log.info("run %s begins: model %s, job %s", run.run_id, run.settings.model.id, run.settings.job_id)
         started_s = time.monotonic()
         try:
+            await asyncio.sleep(settle_s)
             await run.execute()
         finally:
             _log.info("run %s is over after %.1f s", run.run_id, time.monotonic() - started_s)
             self._answered(run.run_id)
+            self._over_s = time.monotonic()
             self._run = None
             self._task = None
             self.ask_for_new_run()

@@ -78,7 +78,7 @@ def read_updates(samples: CleanSamples, period_s: float = math.nan) -> Readings:
         covered = ~(np.diff(t_s) > GAP_PERIODS * poll_s)
         return Readings(t_s, np.zeros(len(t_s)), power_w, covered, poll_s, False, float(t_s[-1]))
     lock = lock_ticks(t_s[changed[1:] - 1], t_s[changed[1:]])
-    if len(lock.locked) and lock.locked.mean() > STEADY_SHARE:
+    if lock.steady_share > STEADY_SHARE:
         return _on_ticks(t_s, power_w, changed, lock, poll_s)
     return _at_polls(t_s, power_w, changed, period_s, poll_s)
 

@@ -52,6 +52,8 @@ class Lock:
     """Period of the block that each change was locked in, s; NaN where not locked."""
     period_s: float
     """Median period over all locked changes, s; NaN where nothing locked."""
+    steady_share: float
+    """Share of changes that are locked, of those whose polls tell one tick from the next."""
 
 
 def lock_ticks(before_s: Float64, seen_s: Float64) -> Lock:
@@ -62,22 +64,24 @@ def lock_ticks(before_s: Float64, seen_s: Float64) -> Lock:
         seen_s: n times of the first poll that saw the new one, s.
     """
     middle = (before_s + seen_s) / 2
-    first_guess = _typical_step(middle)
     # Polls a whole period apart do not tell which tick it was: such a change would only be miscounted.
-    sharp = seen_s - before_s < first_guess
+    sharp = seen_s - before_s < _typical_step(middle)
     if sharp.all() or not sharp.any():
-        return _lock(before_s, seen_s, first_guess)
-    found = _lock(before_s[sharp], seen_s[sharp], first_guess)
+        return _lock(before_s, seen_s)
+    found = _lock(before_s[sharp], seen_s[sharp])
     t_s, slack_s, period = (np.full(len(seen_s), NAN) for _ in range(3))
     t_s[sharp], slack_s[sharp], period[sharp] = found.t_s, found.slack_s, found.block_period_s
-    return Lock(t_s, slack_s, np.isfinite(t_s), period, found.period_s)
+    steady_share = float(found.locked.mean())
+    return Lock(t_s, slack_s, np.isfinite(t_s), period, found.period_s, steady_share)
 
 
-def _lock(before_s: Float64, seen_s: Float64, first_guess: float) -> Lock:
+def _lock(before_s: Float64, seen_s: Float64) -> Lock:
+    middle = (before_s + seen_s) / 2
+    first_guess = _typical_step(middle)
     count = len(seen_s)
     t_s, slack_s, period = (np.full(count, NAN) for _ in range(3))
     if count < FEWEST_CHANGES or not first_guess > 1.2 * float(np.median(seen_s - before_s)):
-        return Lock(t_s, slack_s, np.zeros(count, bool), period, NAN)
+        return Lock(t_s, slack_s, np.zeros(count, bool), period, NAN, 0.0)
     todo = np.arange(count)
     for size in BLOCKS if count >= BLOCKS[-1] else (count,):
         for rows in _blocks(todo, size):
@@ -89,7 +93,8 @@ def _lock(before_s: Float64, seen_s: Float64, first_guess: float) -> Lock:
         if len(todo) < BLOCKS[-1]:
             break
     locked = np.isfinite(t_s)
-    return Lock(t_s, slack_s, locked, period, float(np.median(period[locked])) if locked.any() else NAN)
+    typical = float(np.median(period[locked])) if locked.any() else NAN
+    return Lock(t_s, slack_s, locked, period, typical, float(locked.mean()))
 
 
 def _typical_step(middle: Float64) -> float:

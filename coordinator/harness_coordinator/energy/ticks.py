@@ -57,14 +57,13 @@ def edges_at_ticks(changes: Changes, period_s: float = math.nan, resolution_j: f
     if changes.every_poll or len(changes) < 3:
         return edges_at_polls(changes, period_s, resolution_j)
     lock = lock_ticks(changes.before_s[1:], changes.seen_s[1:])
-    if lock.locked.mean() < STEADY_SHARE:
+    if lock.steady_share < STEADY_SHARE:
         return edges_at_polls(changes, period_s, resolution_j)
-    t_s = np.append(
-        changes.seen_s[0], np.where(lock.locked, lock.t_s, (changes.before_s[1:] + changes.seen_s[1:]) / 2)
-    )
-    slack = np.append(
-        0.0, np.where(lock.locked, lock.slack_s, (changes.seen_s[1:] - changes.before_s[1:]) / 2)
-    )
+    # Where polls are far apart the value seen is still the last tick's.
+    seen = changes.seen_s[1:]
+    before = np.maximum(changes.before_s[1:], seen - lock.period_s)
+    t_s = np.append(changes.seen_s[0], np.where(lock.locked, lock.t_s, (before + seen) / 2))
+    slack = np.append(0.0, np.where(lock.locked, lock.slack_s, (seen - before) / 2))
     if lock.locked[0]:
         ticks_back = max(math.ceil((t_s[1] - changes.seen_s[0]) / lock.period_s - 1e-6), 1)
         t_s[0], slack[0] = t_s[1] - ticks_back * lock.period_s, slack[1]

@@ -6,11 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness_coordinator.energy.records import Float64
+from harness_coordinator.energy.measure import measure_source
+from harness_coordinator.energy.records import Float64, SourceTraits
 from harness_coordinator.energy.tick_lock import lock_ticks
 from numpy.typing import NDArray
 
-from tests.coordinator.energy.rig import counter_samples, curve_of, dithered_polls, ns, steps
+from tests.coordinator.energy.rig import (
+    Truth,
+    counter_samples,
+    curve_of,
+    dithered_polls,
+    no_queries,
+    ns,
+    steps,
+)
 
 
 def _seen(ticks_s: NDArray[np.floating[Any]], polls_s: Float64) -> tuple[Float64, Float64]:
@@ -95,3 +104,20 @@ def test_polls_without_dither_leave_the_phase_open_and_say_so(rng: np.random.Gen
 def test_too_few_changes_do_not_lock(rng: np.random.Generator) -> None:
     before, seen = _seen(np.arange(15) * 0.1, dithered_polls(rng, 1.5, 0.04))
     assert not lock_ticks(before, seen).locked.any()
+
+
+def test_the_first_edge_of_a_short_run_is_sharp_after_idle_time(rng: np.random.Generator) -> None:
+    """An idle agent polls five times a second, and 25 times from half a second before a run of 47 ticks."""
+    truth = Truth(np.array([0.0, 20.0]), np.array([300.0]))
+    for _ in range(20):
+        start_s, end_s = 5.0 + rng.random(), 9.7 + rng.random()
+        slow_s = np.arange(start_s - 3, start_s - 0.5, 0.2)
+        slow_s = slow_s + 0.04 * rng.random(len(slow_s))
+        quick_s = dithered_polls(rng, 8.0, 0.04) + start_s - 0.5
+        polls_s = np.concatenate([slow_s, quick_s[(quick_s > slow_s[-1]) & (quick_s < end_s + 2.3)]])
+        samples = counter_samples(rng, truth, polls_s)
+        window = (int(ns(start_s)), int(ns(end_s)))
+        energy = measure_source(SourceTraits("rig"), samples, no_queries(), window, [])
+        true_j = 300.0 * (end_s - start_s)
+        assert energy.device_joules == pytest.approx(true_j, rel=2e-3)
+        assert energy.device_joules_low <= true_j <= energy.device_joules_high
