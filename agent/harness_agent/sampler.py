@@ -25,7 +25,7 @@ IDLE_HZ = 5.0
 """While nothing is measured: a poll of a real H200 takes its host 2 to 5 ms of processor time, all day long."""
 BLOCK_NS = 1_000_000_000
 LONGEST_WAIT_NS = 50_000_000
-"""The thread looks up as often while nothing is due: a run that begins gets the full rate at once."""
+"""The thread looks up as often while nothing is due: so soon a run that begins gets the full rate."""
 LONGEST_BACKOFF_NS = 30_000_000_000
 STOP_S = 5.0
 ALONE_S = 60.0
@@ -49,7 +49,7 @@ class Sampler:
     halves the 99th percentile of the tick's error, and ten ticks are never miscounted.
 
     While nothing is measured, counters and power sensors are polled at `IDLE_HZ`; the full rate is there again
-    within one of its intervals.
+    within `LONGEST_WAIT_NS` and one of its intervals.
     """
 
     def __init__(

@@ -26,7 +26,8 @@ HEARTBEAT_JITTER = 0.1
 FIRST_BEATS = 4
 """Of a session come in time whatever the agent does: the clock's offset is found by them."""
 IDLE_BEATS = 2
-"""An agent that holds nothing beats at every second time: it has no lease that could run out."""
+"""An agent that holds nothing beats at every second time, where a lease lasts for four beats: an agent that is silent
+for one lease is taken for lost."""
 SILENT_HEARTBEATS = 3
 """Each heartbeat is answered; after three without a word the connection is taken for half-open."""
 LONGEST_UNANSWERED_S = 10.0
@@ -78,6 +79,7 @@ class Session:
         self._wake_control = asyncio.Event()
         self._wake_samples = asyncio.Event()
         self._heartbeat_due = False
+        self._idle_beats = 1
         self._is_busy = True
         """Whether the last look found anything held; until the first one it is taken to be so."""
         self._awaits_sample_ack = False
@@ -142,6 +144,7 @@ class Session:
             self._to_request.update(self._requests())
             on_welcome(welcome)
             heartbeat_s = welcome.heartbeat_s or 5.0
+            self._idle_beats = IDLE_BEATS if welcome.lease_s >= 2 * IDLE_BEATS * heartbeat_s else 1
             await _first_to_end(
                 self._receive(call, heartbeat_s),
                 self._send(call),
@@ -167,7 +170,7 @@ class Session:
 
     async def _receive(self, call: Any, heartbeat_s: float) -> None:
         while True:
-            beat_s = heartbeat_s * (1 if self._is_busy else IDLE_BEATS)
+            beat_s = heartbeat_s * (1 if self._is_busy else self._idle_beats)
             silence_s = max(SILENT_HEARTBEATS * beat_s, LEAST_SILENCE_S)
             try:
                 message = await asyncio.wait_for(call.read(), silence_s)
@@ -213,7 +216,7 @@ class Session:
             told = self._handler.heartbeat()
             is_busy = bool(told.held or told.watermarks)
             # The first after the work tells that it is over.
-            if is_busy or self._is_busy or number < FIRST_BEATS or number % IDLE_BEATS == 0:
+            if is_busy or self._is_busy or number < FIRST_BEATS or number % self._idle_beats == 0:
                 self._heartbeat_due = True
                 self._wake_control.set()
             self._is_busy = is_busy

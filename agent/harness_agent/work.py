@@ -18,7 +18,7 @@ STILL_MEASURED_S = 6.0
 """After a run's end the sensors are polled at their full rate for so long: what comes then sharpens its last edge."""
 SENSORS_SETTLE_S = 0.5
 """Before a run that follows idle time: its first edge is sharp where the full rate saw the sensors' ticks before it.
-Sensors that are slowed while idle tick at least four times a second."""
+Sensors that are slowed while idle tick at least four times a second, as far as their tick is known."""
 _log = logging.getLogger(__name__)
 
 Request = Callable[[str, int], None]

@@ -34,6 +34,7 @@ class MiniCoordinator(fleet_pb2_grpc.FleetServicer):
         self.sample_messages: list[tuple[float, telemetry_pb2.SampleBatch]] = []
         """Messages of joined samples with the time of their arrival."""
         self.acknowledge_samples_after_s = 0.0
+        self.lease_s = 10.0
         self.acknowledge = True
         self.answer_heartbeats = True
         self.refusal: fleet_pb2.Refusal | None = None
@@ -125,7 +126,11 @@ class MiniCoordinator(fleet_pb2_grpc.FleetServicer):
             yield fleet_pb2.CoordinatorMessage(refusal=self.refusal)
             return
         welcome = fleet_pb2.Welcome(
-            version="test", heartbeat_s=HEARTBEAT_S, lease_s=10, coordinator_id="mini", features=self.features
+            version="test",
+            heartbeat_s=HEARTBEAT_S,
+            lease_s=self.lease_s,
+            coordinator_id="mini",
+            features=self.features,
         )
         yield fleet_pb2.CoordinatorMessage(welcome=welcome)
         outbox: asyncio.Queue[fleet_pb2.CoordinatorMessage | None] = asyncio.Queue()

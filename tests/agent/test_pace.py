@@ -36,6 +36,16 @@ def test_an_agent_that_holds_nothing_beats_half_as_often(
     assert median(gaps_s(coordinator, busy[0], busy[-1] + 1)) < 1.5 * HEARTBEAT_S
 
 
+def test_an_agent_beats_every_time_where_leases_are_short(
+    coordinator: MiniCoordinator, start_agent: StartAgent
+) -> None:
+    """Half as often it would be taken for lost between two beats."""
+    coordinator.lease_s = 2 * HEARTBEAT_S
+    start_agent(coordinator)
+    coordinator.wait_for(lambda: len(coordinator.heartbeats) > 12, "a dozen heartbeats")
+    assert median(gaps_s(coordinator, 5, 13)) < 1.5 * HEARTBEAT_S
+
+
 def test_samples_are_gathered_until_the_last_message_is_acknowledged(
     coordinator: MiniCoordinator, start_agent: StartAgent
 ) -> None:

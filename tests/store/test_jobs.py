@@ -48,6 +48,13 @@ def test_job_ids_sort_by_time() -> None:
     assert {len(i) for i in ids} == {11}
 
 
+def test_submissions_of_one_millisecond_get_ids_of_their_own(store: Store) -> None:
+    """Three characters of chance: among 600 of one moment two meet all but surely."""
+    with store.begin() as c:
+        made = [jobs.insert_job(c, new_job(f"s{i}"), query_rows(1)).job_id for i in range(600)]
+    assert len(set(made)) == 600
+
+
 def test_a_job_may_use_the_first_queries_of_an_imported_dataset(store: Store) -> None:
     with store.begin() as c:
         datasets.store_rows(c, query_rows(9), origin="file.jsonl", now_ns=NOW, name="sums")
